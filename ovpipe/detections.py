@@ -1,0 +1,106 @@
+"""Detections: a struct of arrays, one row per object found in a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Detection(NamedTuple):
+    """One row. `box` is (x1, y1, x2, y2) in pixels of the source frame."""
+
+    label: str
+    class_id: int
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Objects found in one frame, in pixels of the source frame.
+
+    xyxy (n, 4) float32, score (n,) float32, class_id (n,) int32; track_id (n,) int64 or None.
+    `labels` names class ids; an id without a name is shown as its number.
+    Raises ValueError where the lengths differ.
+    """
+
+    xyxy: NDArray[np.float32]
+    score: NDArray[np.float32]
+    class_id: NDArray[np.int32]
+    labels: Mapping[int, str] = field(default_factory=dict)
+    track_id: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        xyxy: ArrayLike = (),
+        score: ArrayLike = (),
+        class_id: ArrayLike = (),
+        labels: Mapping[int, str] | None = None,
+    ) -> Detections:
+        """Build from anything array-like; without arguments, no objects."""
+        return cls(
+            np.asarray(xyxy, np.float32).reshape(-1, 4),
+            np.asarray(score, np.float32).reshape(-1),
+            np.asarray(class_id, np.int32).reshape(-1),
+            labels or {},
+        )
+
+    def __post_init__(self) -> None:
+        n = len(self.score)
+        if self.xyxy.shape != (n, 4) or self.class_id.shape != (n,):
+            raise ValueError(
+                f"lengths differ: xyxy {self.xyxy.shape}, score {self.score.shape}, "
+                f"class_id {self.class_id.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __getitem__(self, which: Any) -> Detections:
+        """The rows picked by a mask, an index array or a slice."""
+        track = None if self.track_id is None else self.track_id[which]
+        return Detections(
+            self.xyxy[which], self.score[which], self.class_id[which], self.labels, track
+        )
+
+    def __iter__(self) -> Iterator[Detection]:
+        for box, score, class_id in zip(
+            self.xyxy.tolist(), self.score.tolist(), self.class_id.tolist(), strict=True
+        ):
+            yield Detection(self.label(class_id), class_id, score, tuple(box))
+
+    def label(self, class_id: int) -> str:
+        """The name of a class id."""
+        return self.labels.get(class_id, str(class_id))
+
+    def to_wire(self) -> dict[str, Any]:
+        """As msgpack-able values; only the labels in use travel."""
+        wire: dict[str, Any] = {
+            "b": np.ascontiguousarray(self.xyxy, "<f4").tobytes(),
+            "s": np.ascontiguousarray(self.score, "<f4").tobytes(),
+            "c": np.ascontiguousarray(self.class_id, "<i4").tobytes(),
+            "l": {i: self.labels[i] for i in set(self.class_id.tolist()) if i in self.labels},
+        }
+        if self.track_id is not None:
+            wire["t"] = np.ascontiguousarray(self.track_id, "<i8").tobytes()
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> Detections:
+        """The inverse of to_wire. Raises ValueError, TypeError or KeyError on anything else."""
+        track = wire.get("t")
+        labels = wire["l"]
+        if not all(type(k) is int and type(v) is str for k, v in labels.items()):
+            raise TypeError("labels must map int to str")
+        return cls(
+            np.frombuffer(wire["b"], "<f4").reshape(-1, 4),
+            np.frombuffer(wire["s"], "<f4"),
+            np.frombuffer(wire["c"], "<i4"),
+            labels,
+            None if track is None else np.frombuffer(track, "<i8"),
+        )

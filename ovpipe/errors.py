@@ -1,0 +1,121 @@
+"""Every error that ovpipe raises on purpose, drawn as a tree.
+
+    OvpipeError
+    ├── ConfigError      what the user wrote is wrong; carries every Problem found       exit 2
+    ├── PreflightError   a resource is missing or unusable: model, video, folder, device exit 3
+    │   └── MissingExtra an optional package is not installed; says the line to install it
+    ├── StageError       a running stage gave up; carries stage, cause, remote traceback exit 4
+    ├── DrainTimeout     the pipeline did not finish within the drain budget             exit 5
+    ├── LedgerError      a frame is unaccounted for: a fault of ovpipe itself            exit 6
+    ├── FrameError       this one frame failed; the stage goes on with the next
+    ├── WireError        bytes on a socket are not what a peer of ours sends
+    └── PipelineClosed   the pipeline (or queue) was used after it ended
+
+Law: an error says what is wrong, where, and what to do, in one message without a secret in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class OvpipeError(Exception):
+    """Base of all errors raised by ovpipe. `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a configuration: where it stands, what it is, what to do.
+
+    `line` and `column` count from 1; 0 where there is no text (a graph built in Python).
+    `path` is the dotted path of the value, as `stages.detect.jobs`.
+    """
+
+    message: str
+    path: str = ""
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}: " if self.line else ""
+        what = f"{self.path}: {self.message}" if self.path else self.message
+        return f"{where}{what} ({self.hint})" if self.hint else f"{where}{what}"
+
+
+class ConfigError(OvpipeError):
+    """The configuration is wrong. `problems` lists everything found, in the order of the text."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[Problem] | tuple[Problem, ...] | str) -> None:
+        if isinstance(problems, str):
+            problems = (Problem(problems),)
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class PreflightError(OvpipeError):
+    """Something the pipeline needs is missing or cannot be used. Trying again does not help."""
+
+    exit_code = 3
+
+
+class MissingExtra(PreflightError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, who: str, module: str, extra: str) -> None:
+        super().__init__(
+            f"{who} needs the Python package '{module}', which is not installed; "
+            f"install it with: pip install 'ovpipe[{extra}]'"
+        )
+
+
+class StageError(OvpipeError):
+    """A stage ended that should not have.
+
+    `stage`: its name; `cause`: one line; `remote_traceback`: as the worker printed it, or "".
+    """
+
+    exit_code = 4
+
+    def __init__(self, stage: str, cause: str, remote_traceback: str = "") -> None:
+        self.stage = stage
+        self.cause = cause
+        self.remote_traceback = remote_traceback
+        super().__init__(f"stage '{stage}' failed: {cause}")
+
+
+class DrainTimeout(OvpipeError):
+    """Not everything in flight was finished within the drain budget."""
+
+    exit_code = 5
+
+
+class LedgerError(OvpipeError):
+    """The law of the ledger does not hold. This is a fault of ovpipe: please report it."""
+
+    exit_code = 6
+
+
+class FrameError(OvpipeError):
+    """Raised by a stage to fail the frame it works on; `reason` is one of ledger.FAILED."""
+
+    def __init__(self, message: str, reason: str = "infer_error") -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class WireError(OvpipeError):
+    """A message is malformed. `kind` names the check that refused it."""
+
+    def __init__(self, kind: str, message: str = "") -> None:
+        self.kind = kind
+        super().__init__(f"malformed message ({kind}): {message}" if message else kind)
+
+
+class PipelineClosed(OvpipeError):
+    """The pipeline is closed."""

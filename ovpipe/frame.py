@@ -1,0 +1,61 @@
+"""Frame: one unit of data on an edge: a header, named ndarrays, metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovpipe.detections import Detection, Detections
+from ovpipe.image import Image, ImageFormat, Matrix
+
+__all__ = ["UNSET", "Detection", "Detections", "Frame", "Image", "ImageFormat", "Matrix"]
+
+UNSET = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame. Frames are values: `frame.with_(detections=...)` makes a changed one.
+
+    stream       key of the stream; "" lets the producer's worker fill it in
+    seq          rises by 1 within a stream; UNSET lets the producer's worker fill it in
+    pts_ns       presentation time in the source's own time, ns from its start, or None
+    captured_ns  time.monotonic_ns() when the frame came into being; UNSET as for seq
+    image        the picture, or None for streams of other arrays
+    arrays       other named arrays; never named "image"
+    detections   objects found, in pixels of `image`, or None where nobody looked
+    meta         anything msgpack can carry (None, bool, int, float, str, bytes, list, dict)
+    """
+
+    image: Image | None = None
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    detections: Detections | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    stream: str = ""
+    seq: int = UNSET
+    pts_ns: int | None = None
+    captured_ns: int = UNSET
+
+    def with_(
+        self,
+        *,
+        image: Image | None = None,
+        arrays: Mapping[str, NDArray[np.generic]] | None = None,
+        detections: Detections | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Frame:
+        """This frame with parts replaced; `meta` and `arrays` are added to, the header stays."""
+        changes: dict[str, Any] = {}
+        if image is not None:
+            changes["image"] = image
+        if arrays is not None:
+            changes["arrays"] = {**self.arrays, **arrays}
+        if detections is not None:
+            changes["detections"] = detections
+        if meta is not None:
+            changes["meta"] = {**self.meta, **meta}
+        return replace(self, **changes)

@@ -1,0 +1,121 @@
+"""Image: an ndarray that knows how its pixels are to be read.
+
+    format  array shape (all uint8)
+    i420    (height * 3 / 2, width): Y plane, then U and V at half size; width, height even
+    bgr     (height, width, 3)
+    rgb     (height, width, 3)
+    gray    (height, width)
+
+Video is carried as I420: half the bytes of BGR and what decoders give. It is converted where
+somebody asks for it, once per image. `matrix` and `full_range` say how YUV is to be turned
+into RGB (ITU-R BT.601 or BT.709; limited 16..235 or full 0..255).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovpipe.errors import MissingExtra
+
+U8 = NDArray[np.uint8]
+ImageFormat = Literal["i420", "bgr", "rgb", "gray"]
+Matrix = Literal["bt601", "bt709"]
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Pixels with their format. Raises ValueError where shape and format do not agree."""
+
+    data: U8
+    format: ImageFormat = "bgr"
+    matrix: Matrix = "bt601"
+    full_range: bool = False
+    _cache: dict[str, U8] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        shape, dtype = self.data.shape, self.data.dtype
+        ok = dtype == np.uint8 and {
+            "i420": len(shape) == 2 and shape[0] % 3 == 0 and shape[1] % 2 == 0,
+            "gray": len(shape) == 2,
+        }.get(self.format, len(shape) == 3 and shape[2:] == (3,))
+        if not ok:
+            raise ValueError(f"not a {self.format} image: shape {shape}, dtype {dtype}")
+
+    @property
+    def width(self) -> int:
+        """Pixels per row."""
+        return int(self.data.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        rows = int(self.data.shape[0])
+        return rows * 2 // 3 if self.format == "i420" else rows
+
+    def bgr(self) -> U8:
+        """(height, width, 3) uint8; the image's own array where it is BGR already. Do not write."""
+        return self._converted("bgr")
+
+    def rgb(self) -> U8:
+        """(height, width, 3) uint8; the image's own array where it is RGB already. Do not write."""
+        return self._converted("rgb")
+
+    def gray(self) -> U8:
+        """(height, width) uint8, the luma."""
+        if self.format == "i420":
+            return self.data[: self.height]
+        return self._converted("gray")
+
+    def _converted(self, to: ImageFormat) -> U8:
+        if self.format == to:
+            return self.data
+        if to not in self._cache:
+            shape = (self.height, self.width) if to == "gray" else (self.height, self.width, 3)
+            self._cache[to] = self.write(to, np.empty(shape, np.uint8))
+        return self._cache[to]
+
+    def write(self, to: ImageFormat, out: U8) -> U8:
+        """Convert to `bgr`, `rgb` or `gray` straight into `out` (a loaned array, say)."""
+        if self.format == to:
+            np.copyto(out, self.data)
+            return out
+        try:
+            import cv2
+        except ImportError:
+            raise MissingExtra("colour conversion", "cv2", "draw") from None
+        if self.format == "i420" and to != "gray":
+            if self.matrix == "bt601" and not self.full_range:
+                code = cv2.COLOR_YUV2BGR_I420 if to == "bgr" else cv2.COLOR_YUV2RGB_I420
+                cv2.cvtColor(self.data, code, dst=out)
+                return out
+            h, w = self.height, self.width
+            chroma = self.data[h:].reshape(2, h // 2, w // 2)
+            planes = [self.data[:h], *(cv2.resize(c, (w, h), interpolation=0) for c in chroma)]
+            cv2.transform(cv2.merge(planes), _yuv_matrix(self.matrix, self.full_range, to), dst=out)
+            return out
+        if self.format == "i420":
+            np.copyto(out, self.data[: self.height])
+            return out
+        code = cast(int, getattr(cv2, f"COLOR_{self.format.upper()}2{to.upper()}"))
+        cv2.cvtColor(self.data, code, dst=out)
+        return out
+
+
+def _yuv_matrix(matrix: Matrix, full_range: bool, to: ImageFormat) -> NDArray[np.float32]:
+    """The 3x4 affine map from YUV to RGB or BGR, from Kr and Kb of BT.601 / BT.709."""
+    kr, kb = (0.299, 0.114) if matrix == "bt601" else (0.2126, 0.0722)
+    kg = 1.0 - kr - kb
+    y, c, low = (1.0, 1.0, 0.0) if full_range else (255 / 219, 255 / 224, 16.0)
+    rows = np.array(
+        [
+            [y, 0.0, 2 * (1 - kr) * c],
+            [y, -2 * (1 - kb) * kb / kg * c, -2 * (1 - kr) * kr / kg * c],
+            [y, 2 * (1 - kb) * c, 0.0],
+        ]
+    )
+    affine = np.column_stack([rows, -rows @ np.array([low, 128.0, 128.0])]).astype(np.float32)
+    return affine if to == "rgb" else np.ascontiguousarray(affine[::-1])

@@ -1,0 +1,78 @@
+"""What was written: frozen values, without defaults that depend on anything else.
+
+A spec is what YAML or Python said, checked field by field; `graph` resolves it (defaults by
+liveness, edges, order). No I/O and no import of anything but the standard library, since
+workers import this module too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+WhenFull = Literal["block", "drop_oldest"]
+
+DEFAULT_DEPTH = 4
+START_TIMEOUT_S = 30.0
+INFER_START_TIMEOUT_S = 120.0
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the text a value stands; line and column count from 1."""
+
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One `inputs:` entry. None means: resolved by the graph from the sources' liveness."""
+
+    source: str
+    depth: int | None = None
+    when_full: WhenFull | None = None
+    max_age_s: float | None = None
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """How a stage's worker is run."""
+
+    start_timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage as written. `options` are already validated values of the stage's own options.
+
+    `role` and `live` are facts about the kind with these options: a `live` producer makes
+    frames whether or not anybody takes them. `for_each` maps a stream's short name to the
+    options of its own; `inputs` is None where nothing was written.
+    """
+
+    name: str
+    kind: str
+    role: Literal["producer", "transform", "consumer"]
+    live: bool = False
+    inputs: tuple[InputSpec, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    for_each: Mapping[str, Mapping[str, Any]] | None = None
+    run: RunSpec = RunSpec()
+    description: str = ""
+    place: Place = Place()
+
+
+@dataclass(frozen=True)
+class PipelineSpec:
+    """A whole configuration. `folder` is where user modules are looked up."""
+
+    name: str
+    stages: tuple[StageSpec, ...]
+    folder: Path
+    file: str = ""

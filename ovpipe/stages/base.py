@@ -1,0 +1,159 @@
+"""The contract between a stage and whoever runs it.
+
+A stage is a class with typed options and `open`, one working method, and `close`. The same
+object runs in a worker, inline, or alone in a test:
+
+    open()     once, before any frame. Load models, open files here; never in __init__.
+               PreflightError ends the run with exit code 3 and no traceback; any other
+               exception is a crash.
+    work       Producer.frames() yields frames; Transform.process(frame) returns a frame, an
+               iterable of frames, or None; Consumer.consume(frame) returns nothing.
+               Raising FrameError(reason) fails that frame only; any other exception ends
+               the stage.
+    close()    once, after the last frame or after a failure of open() or work.
+
+Law: arrays of a frame that came in are read-only views of shared memory, valid while
+anything refers to them. A frame that goes out may hold arrays that came in (they are passed
+on by reference, never copied), arrays from `self.loan()` (written once, never copied), or
+any other array (copied once into shared memory).
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import MISSING, dataclass, field
+from typing import ClassVar, Literal, Protocol, dataclass_transform
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ovpipe.frame import Frame
+
+Role = Literal["producer", "transform", "consumer"]
+Result = Frame | Iterable[Frame] | None
+
+
+class Context(Protocol):
+    """What a stage may ask of whoever runs it."""
+
+    stage: str
+    """Name of the stage in the pipeline."""
+    stream: str
+    """Key of the stream that this producer makes, as `cam` or `cam/gate`."""
+    stopping: bool
+    """True once a drain was asked for: a producer ends at the next frame."""
+
+    def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
+        """A writable, C-contiguous array in shared memory; its contents are undefined."""
+
+    def count_failed(self, reason: str, frames: int = 1) -> None:
+        """Account for frames that a producer lost before it could yield them."""
+
+
+class LocalContext:
+    """The context of a stage that runs alone: loans are ordinary arrays."""
+
+    def __init__(self, stage: str = "stage", stream: str = "") -> None:
+        self.stage = stage
+        self.stream = stream or stage
+        self.stopping = False
+        self.failed: dict[str, int] = {}
+
+    def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
+        return np.empty(shape, dtype)
+
+    def count_failed(self, reason: str, frames: int = 1) -> None:
+        self.failed[reason] = self.failed.get(reason, 0) + frames
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+class Stage(ABC):
+    """Base of all stages. Annotated class attributes are options: `Crowd(limit=3)`.
+
+    Annotations that start with an underscore declare private state, not options.
+    """
+
+    role: ClassVar[Role]
+    requires: ClassVar[dict[str, str]] = {}
+    """Importable module -> the extra of ovpipe that installs it; checked before a run."""
+
+    context: ClassVar[Context] = LocalContext()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in inspect.get_annotations(cls):
+            if name.startswith("_"):  # private state: never a parameter of __init__
+                default = cls.__dict__.get(name, MISSING)
+                setattr(cls, name, field(default=default, init=False))
+        dataclass(kw_only=True, eq=False, repr=False)(cls)
+
+    def open(self) -> None:
+        """Acquire what the stage needs. Called once, in the process that does the work."""
+
+    def close(self) -> None:
+        """Release it. Called once; must not fail because open() did."""
+
+    def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
+        """A writable array that goes out without a copy when it is part of a yielded frame."""
+        return self.context.loan(shape, dtype)
+
+
+class Producer(Stage):
+    """Makes frames. `stream`, `seq` and `captured_ns` are filled in where it leaves them unset."""
+
+    role: ClassVar[Role] = "producer"
+
+    @property
+    def live(self) -> bool:
+        """True where frames come whether or not anybody takes them (a camera)."""
+        return False
+
+    @abstractmethod
+    def frames(self) -> Iterator[Frame]:
+        """Yield frames until the source ends. Check `self.context.stopping` in long waits."""
+
+
+class Transform(Stage):
+    """Turns each frame into one, several or none."""
+
+    role: ClassVar[Role] = "transform"
+
+    @abstractmethod
+    def process(self, frame: Frame) -> Result:
+        """The frame(s) to pass on; None ends this frame here."""
+
+
+class AsyncTransform(Stage):
+    """A transform that works on several frames at a time (infer)."""
+
+    role: ClassVar[Role] = "transform"
+
+    @property
+    @abstractmethod
+    def capacity(self) -> int:
+        """How many frames it works on at a time; known after open()."""
+
+    @abstractmethod
+    def submit(self, frame: Frame, done: Callable[[], None]) -> Callable[[], Result]:
+        """Start the work on `frame` and return at once.
+
+        Called on one thread, never with more than `capacity` frames unfinished. `done` must
+        be called once, from any thread, when the work has ended, well or badly. The returned
+        function is then called on the first thread, in stream order; it gives the result or
+        raises FrameError.
+        """
+
+
+class Consumer(Stage):
+    """Takes frames and gives none."""
+
+    role: ClassVar[Role] = "consumer"
+
+    @abstractmethod
+    def consume(self, frame: Frame) -> None:
+        """Use the frame."""
+
+    def end_of_stream(self, stream: str) -> None:
+        """Called once per stream, after its last frame."""

@@ -1,0 +1,79 @@
+"""The kinds of stage: a name in YAML -> the class behind it.
+
+Built-in kinds are named here by string, so that nothing is imported before it is used.
+`module:Name` is a user's own class or function. A plain function is a transform whose further
+parameters are its options.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, field
+from functools import partial
+from typing import Any, get_type_hints
+
+from ovpipe.errors import ConfigError
+from ovpipe.frame import Frame
+from ovpipe.stages.base import Result, Stage, Transform
+
+BUILT_IN: dict[str, str] = {
+    "video": "ovpipe.stages.video:Video",
+    "synthetic": "ovpipe.stages.synthetic:Synthetic",
+    "infer": "ovpipe.stages.infer:Infer",
+    "annotate": "ovpipe.stages.annotate:Annotate",
+    "jsonl": "ovpipe.stages.jsonl:Jsonl",
+    "video-writer": "ovpipe.stages.video_writer:VideoWriter",
+    "log": "ovpipe.stages.log:Log",
+}
+
+
+def is_own(kind: str) -> bool:
+    """True where `kind` names a user's own code, which must not be imported lightly."""
+    return ":" in kind
+
+
+def stage_class(kind: str) -> type[Stage]:
+    """The class of a kind; imports it. Raises ConfigError with a way out."""
+    where = BUILT_IN.get(kind, kind)
+    module_name, _, name = where.partition(":")
+    if not module_name or not name:
+        raise ConfigError(f"unknown kind '{kind}'; a stage of your own is 'module:Name'")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"kind '{kind}': cannot import '{module_name}': {error}") from error
+    try:
+        thing = getattr(module, name)
+    except AttributeError:
+        raise ConfigError(f"kind '{kind}': module '{module_name}' has no '{name}'") from None
+    if inspect.isclass(thing) and issubclass(thing, Stage):
+        return thing
+    if inspect.isfunction(thing):
+        return function_stage(thing)
+    raise ConfigError(f"kind '{kind}' is neither a Producer, Transform or Consumer nor a function")
+
+
+def function_stage(function: Callable[..., Result]) -> type[Transform]:
+    """A Transform around `function(frame, ...)`; its further parameters become options."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    hints = get_type_hints(function, include_extras=True)
+    body: dict[str, Any] = {"__annotations__": {p.name: hints.get(p.name, Any) for p in parameters}}
+    for p in parameters:
+        if p.default is not inspect.Parameter.empty:
+            mutable = isinstance(p.default, list | dict | set)
+            body[p.name] = (
+                field(default_factory=partial(copy.copy, p.default)) if mutable else p.default
+            )
+        else:
+            body[p.name] = field(default=MISSING)
+
+    def process(self: Transform, frame: Frame) -> Result:
+        return function(frame, **{p.name: getattr(self, p.name) for p in parameters})
+
+    body["process"] = process
+    body["__doc__"] = function.__doc__
+    body["__module__"] = function.__module__
+    return type(function.__name__, (Transform,), body)
