@@ -42,8 +42,10 @@ class Context(Protocol):
     """Name of the stage in the pipeline."""
     stream: str
     """Key of the stream that this producer makes, as `cam` or `cam/gate`."""
-    stopping: bool
-    """True once a drain was asked for: a producer ends at the next frame."""
+
+    @property
+    def stopping(self) -> bool:
+        """True once a drain was asked for: a producer ends at the next frame."""
 
     def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
         """A writable, C-contiguous array in shared memory; its contents are undefined."""
@@ -88,6 +90,10 @@ class Stage(ABC):
                 default = cls.__dict__.get(name, MISSING)
                 setattr(cls, name, field(default=default, init=False))
         dataclass(kw_only=True, eq=False, repr=False)(cls)
+
+    def bind(self, context: Context) -> None:
+        """Called by whoever runs the stage, before open()."""
+        self.__dict__["context"] = context
 
     def open(self) -> None:
         """Acquire what the stage needs. Called once, in the process that does the work."""

@@ -1,0 +1,91 @@
+"""`ovpipe run`: the supervisor in the foreground, with a terminal's signals.
+
+Law: the first SIGINT, SIGTERM or SIGHUP drains; a second SIGINT or SIGTERM kills, and the exit
+code says which (130, 143). The handlers that were there before are put back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import click
+
+from ovpipe.cli.status import Status, as_json, ledger_table
+from ovpipe.errors import StageError
+from ovpipe.graph import resolve
+from ovpipe.loader import load
+from ovpipe.supervisor.core import DRAIN_TIMEOUT_S, Supervisor
+
+
+@click.command()
+@click.argument("config", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(min=0),
+    default=DRAIN_TIMEOUT_S,
+    show_default=True,
+    help="Seconds that a drain may take before what is left is killed.",
+)
+@click.option("--json", "json_", is_flag=True, help="Print how it ended as JSON to stdout.")
+def run(config: str, drain_timeout: float, json_: bool) -> None:
+    """Run the pipeline that CONFIG (a YAML file, or - for stdin) describes.
+
+    Ctrl-C once finishes what is in flight; twice ends at once.
+
+    \b
+    Exit codes: 0 all streams ended, or drained; 2 wrong configuration; 3 something needed is
+    missing; 4 a stage failed; 5 the drain took too long; 130, 143 ended by force.
+    """
+    spec = load(config, os.environ)
+    graph = resolve(spec)
+    for warning in graph.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    status = Status(spec.name)
+    supervisor = Supervisor(
+        graph, drain_timeout_s=drain_timeout, on_tick=status.show, on_log=status.log
+    )
+    began = time.monotonic()
+    with status, _signals(supervisor) as forced:
+        outcome = supervisor.run()
+    seconds = time.monotonic() - began
+    code = 128 + forced[-1] if outcome.killed and forced else outcome.exit_code
+    with suppress(BrokenPipeError):
+        click.echo(ledger_table(outcome.reading), err=True)
+        if outcome.error is not None:
+            if isinstance(outcome.error, StageError) and outcome.error.remote_traceback:
+                click.echo(outcome.error.remote_traceback.rstrip(), err=True)
+            click.echo(f"error: {outcome.error}", err=True)
+        if json_:
+            click.echo(json.dumps(as_json(spec.name, outcome, code, seconds)))
+    sys.exit(code)
+
+
+@contextmanager
+def _signals(supervisor: Supervisor) -> Iterator[list[int]]:
+    """Drain at the first signal, kill at a second; yields the signals that forced."""
+    asked: list[int] = []
+    forced: list[int] = []
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if asked and number != signal.SIGHUP:
+            forced.append(number)
+            supervisor.kill()
+        else:
+            asked.append(number)
+            supervisor.drain()
+
+    before = {
+        n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield forced
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

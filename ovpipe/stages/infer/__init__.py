@@ -1,0 +1,18 @@
+"""The stage `infer`: frames through a model on an OpenVINO device, objects out.
+
+    files           is this a model that can be read?      plain checks, no OpenVINO
+    model           read, prepare, compile                 the file that imports openvino
+    facts picture   what the model shows; how pictures are prepared for it
+    feed            a frame into the model's input
+    decode choose   what a decoder is; which one fits
+    ssd yunet yolox classification raw custom              the decoders
+    nms labels      what they share
+    stage           Infer: all of it, several frames at a time
+
+Importing this package imports neither openvino nor cv2: they are loaded when they are needed.
+"""
+
+from ovpipe.stages.infer.decode import FrameInfo
+from ovpipe.stages.infer.stage import Infer
+
+__all__ = ["FrameInfo", "Infer"]

@@ -1,0 +1,179 @@
+"""A frame into the model's input.
+
+PictureFeed  image -> resize or letterbox, colour -> a uint8 buffer that the device reads in place
+ArraysFeed   arrays of the frame -> as they are, after a check of shape and dtype
+
+Law: a buffer is written only while no inference reads it. There are as many as frames can be
+under way, each is taken before and given back after its inference, and the device gets the
+buffer itself, not a copy. OpenVINO converts whatever it gets without a word (uint8 to float32,
+say); so what does not match is refused here, for that frame only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovpipe.errors import FrameError, MissingExtra
+from ovpipe.frame import Frame
+from ovpipe.image import Image
+from ovpipe.stages.infer.decode import Fit, FrameInfo
+from ovpipe.stages.infer.facts import InputFact
+from ovpipe.stages.infer.labels import Labels
+
+U8 = NDArray[np.uint8]
+Colour = Literal["bgr", "rgb", "gray"]
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory of one picture: `pixels` (height, width, channels) uint8; `inputs` for the device.
+
+    inner: size of the picture that its padding surrounds, (0, 0) where there is none yet.
+    """
+
+    pixels: U8
+    inputs: Any
+    inner: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Fed:
+    """One frame, ready to be inferred."""
+
+    inputs: Any
+    info: FrameInfo
+    buffer: Buffer | None = None
+
+
+class PictureFeed:
+    """Puts images into buffers of the model's size.
+
+    `wrap` makes of a buffer (1, height, width, channels) what the device reads in place.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        fit: Fit,
+        colour: Colour,
+        buffers: int,
+        labels: Labels,
+        wrap: Callable[[U8], Any],
+    ) -> None:
+        self.size = width, height = size
+        self.fit = fit
+        self.colour: Colour = colour
+        self.labels = labels
+        self._free: list[Buffer] = []
+        for _ in range(buffers):
+            memory = np.zeros((1, height, width, 1 if colour == "gray" else 3), np.uint8)
+            pixels = memory[0, :, :, 0] if colour == "gray" else memory[0]
+            self._free.append(Buffer(pixels, wrap(memory)))
+
+    def take(self, frame: Frame) -> Fed:
+        """The frame's picture in a buffer; FrameError where it has none."""
+        if frame.image is None:
+            raise FrameError(
+                "the frame has no image and the model takes a picture: arrays go into a model "
+                "with `feed: arrays`"
+            )
+        source = frame.image.gray() if self.colour == "gray" else _colour(frame.image, self.colour)
+        if 0 in source.shape:
+            raise FrameError(f"the frame's image is empty: {source.shape[1]}x{source.shape[0]}")
+        info, (width, height) = self._place(frame, source.shape[1], source.shape[0])
+        buffer = self._free.pop()
+        try:
+            if (width, height) != self.size and buffer.inner != (width, height):
+                buffer.pixels.fill(self.fit.pad)
+                buffer.inner = (width, height)
+            target = buffer.pixels[info.top : info.top + height, info.left : info.left + width]
+            _resize(source, target)
+        except BaseException:
+            self._free.append(buffer)
+            raise
+        return Fed(buffer.inputs, info, buffer)
+
+    def give_back(self, fed: Fed) -> None:
+        """The inference is over: the buffer may be written again. From any thread."""
+        if fed.buffer is not None:
+            self._free.append(fed.buffer)
+
+    def blank(self) -> Any:
+        """Input for a warm-up."""
+        return self._free[0].inputs
+
+    def _place(self, frame: Frame, width: int, height: int) -> tuple[FrameInfo, tuple[int, int]]:
+        """Where the picture lies in the input, and its size there."""
+        full = self.size
+        inner = full
+        if self.fit.letterbox:
+            ratio = min(full[0] / width, full[1] / height)
+            inner = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+        left = (full[0] - inner[0]) // 2 if self.fit.centred else 0
+        top = (full[1] - inner[1]) // 2 if self.fit.centred else 0
+        scale = inner[0] / width, inner[1] / height
+        return FrameInfo(frame, width, height, *full, *scale, left, top, self.labels), inner
+
+
+class ArraysFeed:
+    """Passes arrays by the names of the model's inputs; a single one under any name."""
+
+    def __init__(self, inputs: tuple[InputFact, ...], size: tuple[int, int], labels: Labels):
+        self.inputs = inputs
+        self.size = size
+        self.labels = labels
+
+    def take(self, frame: Frame) -> Fed:
+        """The frame's arrays; FrameError where they are not what the model takes."""
+        arrays = frame.arrays
+        if len(self.inputs) == 1 and len(arrays) == 1:
+            arrays = {self.inputs[0].name: next(iter(arrays.values()))}
+        given = {fact.name: _checked(fact, arrays.get(fact.name)) for fact in self.inputs}
+        full = self.size if all(self.size) else (1, 1)
+        size = (frame.image.width, frame.image.height) if frame.image else full
+        scale = full[0] / size[0], full[1] / size[1]
+        info = FrameInfo(frame, *size, *full, *scale, labels=self.labels)
+        return Fed(given, info)
+
+    def give_back(self, fed: Fed) -> None:
+        """Nothing was lent."""
+
+    def blank(self) -> Any:
+        """Input for a warm-up; None where a shape is open."""
+        if any(-1 in fact.shape for fact in self.inputs):
+            return None
+        return {fact.name: np.zeros(fact.shape, fact.dtype) for fact in self.inputs}
+
+
+def _checked(fact: InputFact, array: NDArray[Any] | None) -> NDArray[Any]:
+    wanted = f"the model's input takes {fact}"
+    if array is None:
+        raise FrameError(f"{wanted}; the frame has no array of that name")
+    shape = array.shape
+    same = len(shape) == len(fact.shape) and all(
+        want in (-1, have) for want, have in zip(fact.shape, shape, strict=False)
+    )
+    if not same or array.dtype != fact.dtype:
+        raise FrameError(f"{wanted}, not {array.dtype} {list(shape)}")
+    return array
+
+
+def _colour(image: Image, colour: Colour) -> U8:
+    return image.rgb() if colour == "rgb" else image.bgr()
+
+
+def _resize(source: U8, target: U8) -> None:
+    """`source` at the size of `target`, written straight into it."""
+    if source.shape == target.shape:
+        np.copyto(target, source)
+        return
+    try:
+        import cv2
+    except ImportError:
+        raise MissingExtra("resizing the picture for the model", "cv2", "draw") from None
+    cv2.resize(source, (target.shape[1], target.shape[0]), dst=target)

@@ -1,0 +1,240 @@
+"""A model file -> a compiled model on a device. Here, and in the queue, openvino is imported.
+
+Law: whatever is wrong with the file, the device or a property ends in a PreflightError of at
+most three lines, without OpenVINO's stack. Once load() has returned, no change of the files
+on disk matters: weights are read, not mapped, because a mapped file that is truncated kills the
+process with SIGBUS (so does a mapped cache entry, which compiled models keep open).
+
+Pixels enter as uint8 NHWC; type, layout, mean and scale are operations of the graph, where
+they cost next to nothing. Resizing and colour stay outside: the CPU is slow at them in a graph.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ovpipe.errors import PreflightError
+from ovpipe.stages.infer.facts import InputFact, ModelFacts, OutputFact
+from ovpipe.stages.infer.files import check_model_file
+from ovpipe.stages.infer.picture import Plan
+
+_log = logging.getLogger(__name__)
+
+# What openvino raises; OSError is its own check of a file.
+_REFUSALS = (RuntimeError, TypeError, ValueError, OSError)
+# Accepted by OpenVINO itself, whatever the device says that it supports.
+_CORE_PROPERTIES = ("CACHE_DIR", "CACHE_MODE", "ENABLE_MMAP", "DEVICE_PROPERTIES")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A model as read, `model` (openvino.Model) before any change, and what it shows."""
+
+    core: Any
+    model: Any
+    path: Path
+    facts: ModelFacts
+
+
+def read(path: str, device: str, config: Mapping[str, Any]) -> Source:
+    """Read the file and look at it."""
+    file = check_model_file(path)
+    import openvino
+
+    core = openvino.Core()
+    check_device(device, core.available_devices)
+    _check_properties(core, device, config)
+    core.set_property({"ENABLE_MMAP": bool(config.get("ENABLE_MMAP", False))})
+    try:
+        model = core.read_model(file)
+    except _REFUSALS as error:
+        raise PreflightError(f"cannot read model '{file}': {reason(error)}") from None
+    if not model.inputs or not model.outputs:
+        raise PreflightError(f"cannot read model '{file}': it has no inputs or no outputs")
+    _make_batch_one(model)
+    inputs = tuple(
+        InputFact(_name(port, f"input_{i}"), port.get_element_type().to_dtype(), _shape(port))
+        for i, port in enumerate(model.inputs)
+    )
+    outputs = tuple(
+        OutputFact(_output_name(port, i), _shape(port), _op(port))
+        for i, port in enumerate(model.outputs)
+    )
+    layout, size, channels = _picture(inputs)
+    suffix = file.suffix.lower()
+    facts = ModelFacts(outputs, inputs, size, channels, layout, suffix, _model_info(model))
+    return Source(core, model, file, facts)
+
+
+def compile_model(
+    source: Source,
+    device: str,
+    properties: Mapping[str, Any],
+    picture: Plan | None,
+) -> Any:
+    """The openvino.CompiledModel; with a plan for pictures, one that takes uint8 NHWC."""
+    model = source.model
+    try:
+        if picture is not None:
+            model = _with_picture_input(model, source.facts.layout, picture)
+        return source.core.compile_model(model, device, dict(properties))
+    except _REFUSALS as error:
+        raise PreflightError(
+            f"device '{device}' does not take model '{source.path}': {reason(error)}"
+        ) from None
+
+
+def shared_tensor(memory: NDArray[Any]) -> Any:
+    """A tensor that the device reads in place."""
+    import openvino
+
+    return openvino.Tensor(memory, shared_memory=True)
+
+
+def check_device(device: str, available: list[str]) -> None:
+    """PreflightError where `device` names one that is not there: OpenVINO blames a library."""
+    if device.split(":")[0] in ("AUTO", "HETERO", "MULTI", "BATCH"):
+        _, _, listed = device.partition(":")
+        names = [part.split("(")[0].lstrip("-") for part in listed.split(",") if part]
+    else:
+        names = [device]
+    for name in names:
+        if name not in available and not any(a.split(".")[0] == name for a in available):
+            raise PreflightError(
+                f"device '{name}' does not exist here; there are: {', '.join(available)}, AUTO"
+            )
+
+
+def cache_properties(cache: str) -> dict[str, str]:
+    """CACHE_DIR for a folder that can be written; nothing for `off`.
+
+    A folder that the user named must work; without the default one we only start slower.
+    """
+    if cache == "off":
+        return {}
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(cache or f"{base}/ovpipe/models")
+    try:
+        folder = folder.expanduser()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(13, "cannot be written")
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        why = getattr(error, "strerror", None) or str(error)
+        if cache:
+            raise PreflightError(f"cache: folder '{folder}': {why}") from None
+        _log.warning("no cache of compiled models in '%s': %s", folder, why)
+        return {}
+    return {"CACHE_DIR": str(folder)}
+
+
+def reason(error: BaseException) -> str:
+    """OpenVINO's own words, in one line, without the places in its source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    noise = ("Exception from ", "Check '", "FrontEnd API failed")
+    said = [line for line in lines if line and not line.startswith(noise)]
+    text = " ".join(said) or next((line for line in lines if line), type(error).__name__)
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _check_properties(core: Any, device: str, config: Mapping[str, Any]) -> None:
+    """A device refuses a property that it does not know; AUTO takes any and ignores it."""
+    known = set(_CORE_PROPERTIES)
+    for name in (device.split(":")[0], *core.available_devices):
+        known.update(core.get_property(name, "SUPPORTED_PROPERTIES"))
+    for key in config:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            raise PreflightError(f"config: device '{device}' has no property '{key}'{hint}")
+
+
+def _with_picture_input(model: Any, layout: str, picture: Plan) -> Any:
+    import openvino
+    from openvino.preprocess import PrePostProcessor
+
+    ppp = PrePostProcessor(model)
+    port = ppp.input(0)
+    port.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    port.model().set_layout(openvino.Layout(layout))
+    mean, scale = picture.mean, picture.scale
+    if mean or scale:
+        steps = port.preprocess().convert_element_type(openvino.Type.f32)
+        if mean:
+            steps.mean(mean[0] if len(mean) == 1 else mean)
+        if scale:
+            steps.scale(scale[0] if len(scale) == 1 else scale)
+    return ppp.build()
+
+
+def _make_batch_one(model: Any) -> None:
+    """One frame a job: a batch left open by the export becomes 1."""
+    shape = model.inputs[0].get_partial_shape()
+    if len(model.inputs) == 1 and shape.rank.is_static and len(shape) and shape[0].is_dynamic:
+        shape[0] = 1
+        model.reshape(shape)
+
+
+def _picture(inputs: tuple[InputFact, ...]) -> tuple[str, tuple[int, int], int]:
+    """Layout, (width, height) and channels of the picture that a single 4-D input takes."""
+    shape = inputs[0].shape
+    if len(inputs) == 1 and len(shape) == 4 and shape[0] == 1:
+        if shape[1] in (1, 3) and min(shape[2:]) > 1:
+            return "NCHW", (shape[3], shape[2]), shape[1]
+        if shape[3] in (1, 3) and min(shape[1:3]) > 1:
+            return "NHWC", (shape[2], shape[1]), shape[3]
+    return "", (0, 0), 0
+
+
+def _shape(port: Any) -> tuple[int, ...]:
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(d.get_length() if d.is_static else -1 for d in shape)
+
+
+def _name(port: Any, unnamed: str) -> str:
+    """The first of its names in the alphabet."""
+    return str(min(port.get_names(), default=unnamed))
+
+
+def _output_name(port: Any, index: int) -> str:
+    """As _name, but never `image`: that is a frame's picture."""
+    name = _name(port, f"output_{index}")
+    return f"output_{index}" if name == "image" else name
+
+
+def _op(port: Any) -> str:
+    """Type of the operation whose numbers these are; what only converts or reshapes is passed."""
+    node = port.get_node().input(0).get_source_output().get_node()
+    while node.get_type_name() in ("Convert", "Reshape", "Squeeze", "FakeQuantize"):
+        node = node.input(0).get_source_output().get_node()
+    return str(node.get_type_name())
+
+
+def _model_info(model: Any) -> dict[str, str]:
+    if not model.has_rt_info(["model_info"]):
+        return {}
+    keys = (
+        "model_type",
+        "labels",
+        "confidence_threshold",
+        "iou_threshold",
+        "reverse_input_channels",
+        "embedded_processing",
+        "mean_values",
+        "scale_values",
+    )
+    return {
+        key: str(model.get_rt_info(["model_info", key]).astype(str))
+        for key in keys
+        if model.has_rt_info(["model_info", key])
+    }

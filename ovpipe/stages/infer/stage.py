@@ -1,0 +1,211 @@
+"""Infer: frames through a model, several at a time, results in stream order.
+
+A job is one frame under way: fed (this thread), inferred (the device), its outputs copied
+(the slot's thread, which then says `done` and is free again), decoded (this thread, in order).
+
+Law: each job ends exactly once, well or badly, and its buffer comes back then. What goes wrong
+with one frame fails that frame: an unfit input, a failed inference, an output that is all NaN,
+a decoder that raises. Frames pass by reference: only what was found is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge, Le
+from numpy.typing import NDArray
+
+from ovpipe.detections import Detections
+from ovpipe.errors import FrameError
+from ovpipe.frame import Frame
+from ovpipe.stages.base import AsyncTransform, Result
+from ovpipe.stages.infer import choose
+from ovpipe.stages.infer.decode import Decoded
+from ovpipe.stages.infer.feed import ArraysFeed, Fed, PictureFeed
+from ovpipe.stages.infer.labels import Keep, read_labels
+from ovpipe.stages.infer.model import cache_properties, compile_model, read, shared_tensor
+from ovpipe.stages.infer.picture import Wish, plan
+
+
+@dataclass(eq=False)
+class _Job:
+    """One frame under way; `outputs` or `error` is set before `done` is called."""
+
+    frame: Frame
+    done: Callable[[], None]
+    fed: Fed | None = None
+    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)
+    error: BaseException | None = None
+
+
+class Infer(AsyncTransform):
+    """Finds objects in each frame with a model of yours, on any OpenVINO device."""
+
+    model: Annotated[str, "path of the model: .xml (with its .bin), .onnx or .tflite"]
+    device: Annotated[str, "OpenVINO device: CPU, GPU, NPU, AUTO, HETERO:GPU,CPU"] = "CPU"
+    jobs: Annotated[int, Ge(0), "frames inferred at a time; 0: the device's optimum"] = 0
+    hint: Annotated[Literal["throughput", "latency", "none"], "what the device is tuned for"] = (
+        "throughput"
+    )
+    config: Annotated[
+        dict[str, str | int | float | bool], "OpenVINO properties, as INFERENCE_NUM_THREADS: 2"
+    ] = field(default_factory=dict)
+    decode: Annotated[
+        str,
+        "ssd, yunet, yolox, classification, raw, or your own module:function; empty: by evidence",
+    ] = ""
+    labels: Annotated[
+        list[str] | dict[int, str] | str,
+        "names of the classes: a list, a mapping id: name, or a text file with a name per line",
+    ] = field(default_factory=list)
+    keep: Annotated[
+        dict[Literal["classes", "score"], float | list[str | int]],
+        "what is passed on: {classes: [names or ids], score: the least score}",
+    ] = field(default_factory=dict)
+    nms: Annotated[
+        Annotated[float, Ge(0), Le(1)] | None,
+        "overlap above which the weaker of two boxes goes; default by decoder",
+    ] = None
+    feed: Annotated[
+        Literal["", "image", "arrays"],
+        "what of a frame goes into the model; empty: the image where the model takes one",
+    ] = ""
+    resize: Annotated[
+        Literal["", "stretch", "letterbox"], "how the image is fitted; empty: by decoder"
+    ] = ""
+    colour: Annotated[
+        Literal["", "bgr", "rgb"], "what the model was trained on; empty: rgb for .tflite, else bgr"
+    ] = ""
+    mean: Annotated[list[float], "subtracted from the pixels, one number or one a channel"] = field(
+        default_factory=list
+    )
+    scale: Annotated[list[float], "then the pixels are divided by it; as mean"] = field(
+        default_factory=list
+    )
+    cache: Annotated[str, "folder of compiled models; empty: ~/.cache/ovpipe/models; off: none"] = (
+        ""
+    )
+
+    _queue: Any = None
+    _feed: Any = None
+    _decoder: Any = None
+    _keep: Keep = Keep()
+    _labels: Mapping[int, str] = field(default_factory=dict)
+    _names: tuple[str, ...] = ()
+
+    @property
+    def capacity(self) -> int:
+        """As many frames as there are infer requests."""
+        return len(self._queue)
+
+    def open(self) -> None:
+        """Read, compile, warm up. PreflightError for whatever is wrong with the options."""
+        source = read(self.model, self.device, self.config)
+        facts = source.facts
+        written = read_labels(self.labels)
+        kind = choose.kind_of(self.decode, facts, written)
+        self._labels = choose.labels_of(kind, facts, written)
+        self._keep = Keep.read(self.keep, self._labels)
+        decoder = choose.make(kind, facts, self._keep, self.nms, self.context.stage)
+        self._decoder = decoder
+        self._names = tuple(output.name for output in facts.outputs)
+
+        wish = Wish(self.feed, self.resize, self.colour, self.mean, self.scale)
+        picture = plan(wish, facts, decoder.fit)
+        properties = self._properties() | cache_properties(self.cache) | self.config
+        compiled = compile_model(source, self.device, properties, picture)
+
+        from ovpipe.queue import AsyncInferQueue
+
+        self._queue = AsyncInferQueue(compiled, self.jobs)
+        self._queue.set_callback(self._completed)
+        if picture:
+            size, jobs = facts.input_size, len(self._queue)
+            self._feed = PictureFeed(
+                size, picture.fit, picture.colour, jobs, self._labels, shared_tensor
+            )
+        else:
+            self._feed = ArraysFeed(facts.inputs, facts.input_size, self._labels)
+        self._warm_up()
+
+    def close(self) -> None:
+        """Wait for what is under way and release the device."""
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            queue.close()
+
+    def submit(self, frame: Frame, done: Callable[[], None]) -> Callable[[], Result]:
+        """Start the inference of `frame`; see AsyncTransform."""
+        job = _Job(frame, done)
+        try:
+            job.fed = self._feed.take(frame)
+            self._queue.start_async(job.fed.inputs, job, share_inputs=True)
+        except FrameError as error:
+            self._end(job, error)
+        return partial(self._finish, job)
+
+    def _completed(self, request: Any, job: _Job) -> None:
+        """In the slot's thread: take the outputs out of the slot, which is then free again."""
+        job.outputs = {
+            name: request.get_output_tensor(i).data.copy() for i, name in enumerate(self._names)
+        }
+        self._end(job, None)
+
+    def _end(self, job: _Job, error: BaseException | None) -> None:
+        job.error = error
+        if job.fed is not None:
+            self._feed.give_back(job.fed)
+        job.done()
+
+    def _finish(self, job: _Job) -> Result:
+        """In stream order: decode, or raise what went wrong."""
+        if isinstance(job.error, FrameError):
+            raise job.error
+        if job.error is not None or job.fed is None:
+            raise FrameError(f"the inference failed: {job.error}") from job.error
+        for name, output in job.outputs.items():
+            if _all_nan(output):
+                raise FrameError(f"the model's output '{name}' is all NaN", "nan_output")
+        return self._publish(job.frame, self._decoder(job.outputs, job.fed.info))
+
+    def _publish(self, frame: Frame, decoded: Decoded) -> Frame:
+        if isinstance(decoded, Detections):
+            return frame.with_(detections=self._wanted(decoded))
+        if isinstance(decoded, Frame):
+            found = decoded.detections
+            return decoded if found is None else decoded.with_(detections=self._wanted(found))
+        if decoded is None:
+            return frame
+        arrays = {name: v for name, v in decoded.items() if isinstance(v, np.ndarray)}
+        meta = {name: v for name, v in decoded.items() if name not in arrays}
+        return frame.with_(arrays=arrays, meta=meta)
+
+    def _wanted(self, found: Detections) -> Detections:
+        named = found if found.labels else replace(found, labels=self._labels)
+        return self._keep.apply(named)
+
+    def _properties(self) -> dict[str, Any]:
+        """The hint, with the number of jobs that it is to be tuned for."""
+        if self.hint == "none":
+            return {}
+        properties: dict[str, Any] = {"PERFORMANCE_HINT": self.hint.upper()}
+        if self.jobs:
+            properties["PERFORMANCE_HINT_NUM_REQUESTS"] = self.jobs
+        return properties
+
+    def _warm_up(self) -> None:
+        """One inference in each slot, one after the other: the first one of a slot is slow."""
+        blank = self._feed.blank()
+        if blank is not None:
+            for request in self._queue:
+                request.infer(blank)
+
+
+def _all_nan(output: NDArray[Any]) -> bool:
+    if output.dtype.kind != "f" or not output.size or not np.isnan(output.flat[0]):
+        return False
+    return bool(np.isnan(output).all())

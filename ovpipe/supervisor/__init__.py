@@ -1,0 +1,9 @@
+"""The supervisor: owns the worker processes, the shared memory, and the ledger's last word.
+
+rundir      the folder of a run: made, locked, swept when its owner is dead
+process     one worker process: started, watched, ended
+launch      graph -> workers, links and the ledger's layout, pure
+accountant  readings of the ledger, repairs after deaths, the final account
+core        the event loop that ties them together
+__main__    the same, as a child of an application that embeds a pipeline
+"""

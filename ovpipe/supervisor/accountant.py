@@ -1,0 +1,180 @@
+"""Readings of the ledger, repairs after deaths, and the final account.
+
+Law: a reading is consistent (no step of a living sender is half in it) and balanced. After the
+proven death of a sender the supervisor is the accountant of its links.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ovpipe.errors import LedgerError
+from ovpipe.supervisor.launch import Plan
+from ovpipe.transport import ledger as l
+from ovpipe.transport.ledger import CODE, LinkLedger, Row
+from ovpipe.transport.pool import Mapping
+from ovpipe.transport.token import Tokens
+
+_READ_TRIES = 1000
+
+
+@dataclass(frozen=True)
+class Account:
+    """One line of the ledger as people see it: an edge and a stream."""
+
+    source: str
+    target: str
+    stream: str
+    claimed: int
+    delivered: int
+    dropped: dict[str, int]
+    failed: dict[str, int]
+    in_flight: int
+
+
+@dataclass(frozen=True)
+class WorkerReading:
+    """What one worker was doing; times in ns since it started."""
+
+    name: str
+    stage: str
+    state: str
+    frames_in: int
+    frames_out: int
+    busy_ns: int
+    blocked_ns: int
+    idle_ns: int
+    age_ns: int
+    malformed: int
+    at_ns: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The whole run at one moment (`at_ns`, monotonic)."""
+
+    at_ns: int
+    accounts: tuple[Account, ...]
+    workers: tuple[WorkerReading, ...] = field(default=())
+
+
+class Accountant:
+    """Reads and closes the ledger of one run."""
+
+    def __init__(self, plan: Plan, ledger_fd: int) -> None:
+        self._plan = plan
+        mapping = Mapping(ledger_fd, plan.layout.words * 8, writable=True)
+        self._memory = mapping.memory
+        self._words = mapping.words()
+        self._tokens = Tokens(mapping.memory)
+        self._links = [LinkLedger(self._words, plan.layout, x.index) for x in plan.links]
+
+    def sender_died(self, worker: int) -> None:
+        """Finish the step that it died in, on each of its links."""
+        for link in self._plan.links:
+            if link.sender == worker:
+                self._links[link.index].repair()
+
+    def receiver_died(self, worker: int, inflight: str, held: str | None) -> None:
+        """End the frames that it will not take or, unless `held` is None, finish any more.
+
+        Their senders may be alive, and dropping one of them just now.
+        """
+        for link in self._plan.links:
+            if link.receiver == worker:
+                ledger = self._links[link.index]
+                may = self._may(ledger) if link.revocable else None
+                ledger.abandon(CODE[inflight], None if held is None else CODE[held], may)
+
+    def _may(self, ledger: LinkLedger) -> Callable[[int], bool]:
+        return lambda record: self._tokens.take(ledger.token(record))
+
+    def externals_hold(self, workers: list[int]) -> None:
+        """What an application still holds when the run is over was delivered to it."""
+        for link in self._plan.links:
+            if link.receiver in workers:
+                self._links[link.index].abandon(None, CODE["delivered"])
+
+    def _copy(self, ledger: LinkLedger) -> memoryview:
+        start, end = ledger.base, ledger.base + self._plan.layout.link_words
+        words = self._words
+        for _ in range(_READ_TRIES):
+            step = words[start]
+            if not step & 1:
+                copy = bytes(self._memory[start * 8 : end * 8])
+                if words[start] == step:
+                    return memoryview(copy).cast("Q")
+            time.sleep(0)
+        raise LedgerError("the ledger could not be read: a sender never finished its step")
+
+    def read(self) -> Reading:
+        """The whole ledger. Raises LedgerError where a row does not balance."""
+        accounts: dict[tuple[int, int], Account] = {}
+        edges = {edge.index: edge for edge in self._plan.graph.edges}
+        for link in self._plan.links:
+            rows = self._links[link.index].read(self._copy(self._links[link.index]))
+            edge = edges[link.edge]
+            for stream in link.streams:
+                row = rows[stream]
+                name = self._plan.streams[stream]
+                if not row.balanced:
+                    raise LedgerError(f"{edge.source} -> {edge.target}, stream {name}: {row}")
+                key = (link.edge, stream)
+                accounts[key] = _add(accounts.get(key), edge.source, edge.target, name, row)
+        return Reading(time.monotonic_ns(), tuple(accounts.values()), tuple(self._workers()))
+
+    def _workers(self) -> list[WorkerReading]:
+        w = self._words
+        result = []
+        for plan in self._plan.workers:
+            at = self._plan.layout.worker(plan.index)
+            result.append(
+                WorkerReading(
+                    name=plan.name,
+                    stage=plan.stage,
+                    state=l.PROGRESS[min(w[at + l.W_STATE], len(l.PROGRESS) - 1)],
+                    frames_in=w[at + l.W_FRAMES_IN],
+                    frames_out=w[at + l.W_FRAMES_OUT],
+                    busy_ns=w[at + l.W_BUSY_NS],
+                    blocked_ns=w[at + l.W_BLOCKED_NS],
+                    idle_ns=w[at + l.W_IDLE_NS],
+                    age_ns=w[at + l.W_AGE_NS],
+                    malformed=w[at + l.W_MALFORMED],
+                    at_ns=time.monotonic_ns(),
+                )
+            )
+        return result
+
+    def close(self, leftover: str) -> Reading:
+        """The final account, once every member is gone; what is in flight ended as `leftover`.
+
+        Raises LedgerError where the law does not hold.
+        """
+        for ledger in self._links:
+            ledger.repair()
+            ledger.abandon(CODE[leftover], CODE[leftover])
+        return self.read()
+
+
+def _add(old: Account | None, source: str, target: str, stream: str, row: Row) -> Account:
+    if old is None:
+        return Account(
+            source, target, stream, row.claimed, row.delivered, row.dropped, row.failed,
+            row.in_flight,
+        )  # fmt: skip
+    return Account(
+        source,
+        target,
+        stream,
+        old.claimed + row.claimed,
+        old.delivered + row.delivered,
+        _sum(old.dropped, row.dropped),
+        _sum(old.failed, row.failed),
+        old.in_flight + row.in_flight,
+    )
+
+
+def _sum(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
+    return {k: a.get(k, 0) + b.get(k, 0) for k in {**a, **b}}

@@ -1,0 +1,137 @@
+"""Graph -> what is started: workers, links, and the layout of the ledger. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ovpipe.graph import Graph
+from ovpipe.spec import INFER_START_TIMEOUT_S, START_TIMEOUT_S
+from ovpipe.transport.ledger import MAX_RECORDS, Layout
+from ovpipe.transport.plan import Link
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """One process to be: a stage, or one stream of a producer with `for_each`."""
+
+    index: int
+    stage: str
+    kind: str
+    options: Mapping[str, Any]
+    stream: str
+    producer: bool
+    external: bool
+    start_timeout_s: float
+
+    @property
+    def name(self) -> str:
+        """For messages: the stage, and the stream where a stage has several workers."""
+        return self.stream if self.producer else self.stage
+
+
+@dataclass(frozen=True)
+class EdgeLink:
+    """A link before it is known how many frames its receiver works on at a time."""
+
+    index: int
+    edge: int
+    sender: int
+    receiver: int
+    depth: int
+    revocable: bool
+    max_age_ns: int
+    streams: tuple[int, ...]
+
+    def with_capacity(self, capacity: int, endpoint: str) -> Link:
+        """The link as its ends see it."""
+        return Link(
+            index=self.index,
+            sender=self.sender,
+            receiver=self.receiver,
+            records=min(self.depth + capacity, MAX_RECORDS),
+            revocable=self.revocable,
+            max_age_ns=self.max_age_ns,
+            endpoint=endpoint,
+            streams=self.streams,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is to be started, with indices instead of names."""
+
+    graph: Graph
+    workers: tuple[WorkerPlan, ...]
+    links: tuple[EdgeLink, ...]
+    streams: tuple[str, ...]
+
+    @property
+    def layout(self) -> Layout:
+        """The ledger's layout."""
+        return Layout(len(self.workers), len(self.links), len(self.streams))
+
+    def downstream(self, worker: int) -> list[EdgeLink]:
+        """Every link that a frame of `worker` can travel on, upstream before downstream."""
+        reached = {worker}
+        found = []
+        for link in self.links:  # in topological order of their senders
+            if link.sender in reached:
+                found.append(link)
+                reached.add(link.receiver)
+        return found
+
+    def readers(self, worker: int) -> list[int]:
+        """The workers that may see slots of `worker`."""
+        return sorted({link.receiver for link in self.downstream(worker)})
+
+
+def make_plan(graph: Graph) -> Plan:
+    """Number workers and links; both come in topological order."""
+    streams = tuple(graph.streams)
+    number = {name: i for i, name in enumerate(streams)}
+    workers: list[WorkerPlan] = []
+    of_stage: dict[str, list[int]] = {}
+    for stage in graph.stages:
+        default = INFER_START_TIMEOUT_S if stage.kind == "infer" else START_TIMEOUT_S
+        for worker in stage.workers:
+            of_stage.setdefault(stage.name, []).append(len(workers))
+            workers.append(
+                WorkerPlan(
+                    index=len(workers),
+                    stage=stage.name,
+                    kind=stage.kind,
+                    options=worker.options,
+                    stream=worker.stream or "",
+                    producer=stage.role == "producer",
+                    external=stage.external,
+                    start_timeout_s=stage.start_timeout_s or default,
+                )
+            )
+    links: list[EdgeLink] = []
+    order = {stage.name: i for i, stage in enumerate(graph.stages)}
+    for edge in sorted(graph.edges, key=lambda e: order[e.source]):
+        for sender in of_stage[edge.source]:
+            for receiver in of_stage[edge.target]:
+                links.append(
+                    EdgeLink(
+                        index=len(links),
+                        edge=edge.index,
+                        sender=sender,
+                        receiver=receiver,
+                        depth=edge.depth,
+                        revocable=edge.when_full == "drop_oldest",
+                        max_age_ns=int((edge.max_age_s or 0) * 1e9),
+                        streams=_streams(workers[sender], edge.streams, number),
+                    )
+                )
+    return Plan(graph, tuple(workers), tuple(links), streams)
+
+
+def _streams(
+    sender: WorkerPlan, edge_streams: Sequence[str], number: Mapping[str, int]
+) -> tuple[int, ...]:
+    """A producer's worker makes one stream; any other passes on all that reach it."""
+    names = (sender.stream,) if sender.producer else edge_streams
+    return tuple(sorted(number[name] for name in names))

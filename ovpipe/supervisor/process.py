@@ -1,0 +1,155 @@
+"""One worker process: started, watched, ended.
+
+Law: started by exec from the supervisor's main thread, in a process group of its own (the
+terminal's Ctrl-C is the supervisor's business), with no descriptor but its end of the control
+channel. Its death is an event (a pidfd), and it is reaped when that event comes. What it
+writes to stderr is read without ever blocking it, and the end of it kept.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from ovpipe.supervisor.launch import WorkerPlan
+from ovpipe.transport import control
+
+_TAIL_LINES = 40
+_MAX_LINE = 2000
+_READ_BYTES = 1 << 16
+_ENVIRONMENT = {
+    # Importing openvino would otherwise start a telemetry process.
+    "CI": "true",
+    # FFmpeg, OpenCV and OpenVINO would each start a thread per core and more to spin on.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+class WorkerProcess:
+    """A started worker. `failure` holds its own word about why it failed, if it gave one."""
+
+    def __init__(self, plan: WorkerPlan) -> None:
+        self.plan = plan
+        self.channel, theirs = control.pair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",  # the current folder must not shadow installed packages
+                    "-m",
+                    "ovpipe.worker",
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                ],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(theirs.fileno(),),
+                env={**os.environ, **_ENVIRONMENT},
+                process_group=0,
+            )
+        assert self._process.stderr is not None
+        self.stderr = self._process.stderr
+        os.set_blocking(self.stderr.fileno(), False)
+        self.pidfd = os.pidfd_open(self._process.pid)
+        self.ready = False
+        self.finished = False
+        self.capacity = 1
+        self.failure: dict[str, Any] | None = None
+        self.exit_status: int | None = None
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._partial = b""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """True until its death was seen."""
+        return self.exit_status is None
+
+    def say(self, word: str, fds: tuple[int, ...] = (), /, **values: Any) -> None:
+        """Send one control message; a dead worker does not hear it."""
+        with suppress(OSError):
+            control.send(self.channel, {"t": word, **values}, fds)
+
+    def hear(self) -> tuple[dict[str, Any], list[int]] | None:
+        """The next control message, or None at end-of-file."""
+        return control.receive(self.channel)
+
+    def read_stderr(self) -> list[str] | None:
+        """Whole lines that have come; None at end-of-file."""
+        try:
+            data = os.read(self.stderr.fileno(), _READ_BYTES)
+        except BlockingIOError:
+            return []
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        if len(self._partial) > _MAX_LINE or (not data and self._partial):
+            lines.append(self._partial)
+            self._partial = b""
+        if not data and not lines:
+            return None
+        texts = [line[:_MAX_LINE].decode("utf-8", "backslashreplace").rstrip() for line in lines]
+        self.tail.extend(texts)
+        return texts
+
+    def kill(self) -> None:
+        """SIGKILL; harmless when it is dead."""
+        if self.alive:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def reap(self) -> int:
+        """Its exit status (negative: the signal), once the pidfd says that it is dead."""
+        self.exit_status = self._process.wait()
+        return self.exit_status
+
+    def describe_exit(self) -> str:
+        """How it ended, in words."""
+        status = self.exit_status
+        if status is None:
+            return "is running"
+        if status < 0:
+            try:
+                return f"died ({signal.Signals(-status).name})"
+            except ValueError:
+                return f"died (signal {-status})"
+        return f"exited with code {status}" + (" before its work was done" if status == 0 else "")
+
+    def close(self) -> None:
+        """Give back the descriptors."""
+        for thing in (self.channel, self.stderr):
+            with suppress(OSError):
+                thing.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class ExternalMember:
+    """A member of the run that lives in the embedding application, reached by its channel."""
+
+    def __init__(self, plan: WorkerPlan, channel: socket.socket) -> None:
+        self.plan = plan
+        self.channel = channel
+        self.ready = False
+        self.finished = False
+        self.left = False
+        self.capacity = 1
+        self.failure: dict[str, Any] | None = None
+
+    def hear(self) -> tuple[dict[str, Any], list[int]] | None:
+        """The next control message, or None at end-of-file."""
+        return control.receive(self.channel)
+
+    def say(self, word: str, fds: tuple[int, ...] = (), /, **values: Any) -> None:
+        """Send one control message; a dead application does not hear it."""
+        with suppress(OSError):
+            control.send(self.channel, {"t": word, **values}, fds)

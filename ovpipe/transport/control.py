@@ -1,0 +1,65 @@
+"""The control channel: small JSON messages and file descriptors, one socket pair per worker.
+
+The supervisor keeps one end, the worker the other; nobody else can reach it, since it has no
+name. End-of-file on it means that the other side is dead.
+
+Law: a message arrives whole or not at all. A message that is no JSON object raises WireError.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+from typing import Any
+
+from ovpipe.errors import WireError
+
+MAX_MESSAGE = 1 << 18
+_MAX_FDS = 4
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a new channel."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_MESSAGE)
+    return ours, theirs
+
+
+def send(channel: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> bool:
+    """Send one message; False where the other side is gone. Raises WireError where too large."""
+    data = json.dumps(message, separators=(",", ":")).encode()
+    if len(data) > MAX_MESSAGE:
+        raise WireError("size", f"control message of {len(data)} bytes")
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    try:
+        channel.sendmsg([data], ancillary)
+    except (BrokenPipeError, ConnectionError):
+        return False
+    return True
+
+
+def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The next message and its descriptors (now ours); None at end-of-file."""
+    space = socket.CMSG_LEN(_MAX_FDS * array.array("i").itemsize)
+    try:
+        data, ancillary, _, _ = channel.recvmsg(MAX_MESSAGE, space, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionError:
+        return None
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    if not data:
+        return None
+    try:
+        message = json.loads(data)
+        if type(message) is not dict:
+            raise ValueError("not an object")
+    except ValueError as error:
+        for fd in fds:
+            os.close(fd)
+        raise WireError("control", str(error)) from None
+    return message, list(fds)

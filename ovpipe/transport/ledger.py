@@ -1,0 +1,281 @@
+"""The ledger: memory in which each frame in flight stands, and the counters it ends in.
+
+Memory map. One sealed memfd per run, made by the supervisor, mapped by every worker, read and
+written as aligned 64-bit words:
+
+    worker blocks   WORKER_WORDS each: state, heartbeat, metrics (see `W_*`)
+    link blocks     one per link (sender worker -> receiver worker):
+        step number, journal (two addresses, two values), taken, ...    LINK_HEADER words
+        records     MAX_RECORDS x RECORD_WORDS: one per frame that may be in flight
+        rows        one per stream: claimed, then one counter per outcome
+
+States of a record, and who may store the next one:
+
+    FREE --sender--> INFLIGHT --receiver--> HELD --receiver--> DONE(outcome) --accountant--> FREE
+                         \\--receiver (stale) ------------------^
+                         \\--sender, holding the token (drop_oldest): straight to FREE, counted
+
+Law: per link and stream, claimed = sum of the outcome counters + records that are not FREE,
+at every reading, also after SIGKILL of any process between any two stores. It holds because
+each change that touches two words (a counter and a record, or two counters) is a step: written
+to the journal first, announced by an odd step number, applied, closed by an even one. A step
+found open after its writer has died is applied again: it stores values, not differences, so
+doing it twice is doing it once. Receivers store one word only and never change a sum.
+
+The accountant of a link is its sender; after the sender's proven death, the supervisor.
+A generation in each record counts its uses, so that a late message or release is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+DELIVERED = 0
+DROPPED = ("no_slot", "queue_full", "stale", "policy_skip", "paused", "draining")
+FAILED = (
+    "stage_crash",
+    "stage_hang",
+    "lost_in_transit",
+    "malformed",
+    "shape_changed",
+    "decode_error",
+    "infer_error",
+    "nan_output",
+    "link_lost",
+    "drain_timeout",
+    "disk_full",
+)
+OUTCOMES = ("delivered", *DROPPED, *FAILED)
+"""The closed list of how a frame ends on a link; its index is the outcome's code."""
+CODE = {name: code for code, name in enumerate(OUTCOMES)}
+
+FREE, INFLIGHT, HELD, DONE = range(4)
+
+# A record's first word: generation << 16 | outcome << 8 | state.
+RECORD_WORDS = 16
+R_STATE, R_STREAM, R_SEQ, R_SINCE, R_TOKEN, R_NREFS, R_REFS = range(7)
+MAX_REFS = RECORD_WORDS - R_REFS
+"""Arrays per frame at most (image and others together)."""
+MAX_RECORDS = 256
+
+LINK_HEADER = 8
+L_STEP, L_ADDRESS_0, L_VALUE_0, L_ADDRESS_1, L_VALUE_1, L_TAKEN = range(6)
+ROW_WORDS = 1 + len(OUTCOMES)
+
+WORKER_WORDS = 16
+(
+    W_STATE,
+    W_SINCE,
+    W_WAITING,
+    W_FRAMES_IN,
+    W_FRAMES_OUT,
+    W_BUSY_NS,
+    W_BLOCKED_NS,
+    W_IDLE_NS,
+    W_MALFORMED,
+    W_AGE_NS,
+) = range(10)
+"""Words of a worker block. W_WAITING: non-zero while the worker waits for a credit or slot.
+W_AGE_NS: capture-to-here age of the last frame."""
+
+STARTING, LOADING, IDLE, WORKING, BLOCKED_OUT, DRAINING, ENDED = range(7)
+PROGRESS = ("starting", "loading", "idle", "working", "blocked", "draining", "ended")
+
+Words: TypeAlias = "memoryview[int]"
+"""The mapped memory, cast to "Q"."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand in the ledger, from three numbers."""
+
+    workers: int
+    links: int
+    streams: int
+
+    @property
+    def link_words(self) -> int:
+        """Words of one link block."""
+        return LINK_HEADER + MAX_RECORDS * RECORD_WORDS + self.streams * ROW_WORDS
+
+    @property
+    def words(self) -> int:
+        """Words of the whole ledger."""
+        return self.workers * WORKER_WORDS + self.links * self.link_words
+
+    def worker(self, index: int) -> int:
+        """Address of a worker block."""
+        return index * WORKER_WORDS
+
+    def link(self, index: int) -> int:
+        """Address of a link block."""
+        return self.workers * WORKER_WORDS + index * self.link_words
+
+
+@dataclass(frozen=True)
+class Row:
+    """A consistent reading of one link and stream; `claimed` equals the sum of the rest."""
+
+    claimed: int
+    delivered: int
+    dropped: dict[str, int]
+    failed: dict[str, int]
+    in_flight: int
+
+    @property
+    def balanced(self) -> bool:
+        """The law, for this row."""
+        ended = self.delivered + sum(self.dropped.values()) + sum(self.failed.values())
+        return self.claimed == ended + self.in_flight
+
+
+class LinkLedger:
+    """One link block: the accountant's steps and the receiver's stores."""
+
+    def __init__(self, words: Words, layout: Layout, index: int) -> None:
+        self.words = words
+        self.base = layout.link(index)
+        self.streams = layout.streams
+        self.records = self.base + LINK_HEADER
+        self._rows = self.records + MAX_RECORDS * RECORD_WORDS
+
+    # -- steps: only the accountant ------------------------------------------------------
+
+    def _step(self, address_0: int, value_0: int, address_1: int, value_1: int) -> None:
+        words, base = self.words, self.base
+        words[base + L_ADDRESS_0] = address_0
+        words[base + L_VALUE_0] = value_0
+        words[base + L_ADDRESS_1] = address_1
+        words[base + L_VALUE_1] = value_1
+        number = words[base]
+        words[base] = number + 1
+        words[address_0] = value_0
+        words[address_1] = value_1
+        words[base] = number + 2
+
+    def repair(self) -> None:
+        """Finish the step in which the accountant died, if it did."""
+        words, base = self.words, self.base
+        if words[base] & 1:
+            words[words[base + L_ADDRESS_0]] = words[base + L_VALUE_0]
+            words[words[base + L_ADDRESS_1]] = words[base + L_VALUE_1]
+            words[base] += 1
+
+    def claim(self, record: int, stream: int, seq: int, refs: list[int], now_ns: int) -> int:
+        """Put a frame into a FREE record; returns its generation. Claimed goes up by one."""
+        words = self.words
+        at = self.records + record * RECORD_WORDS
+        generation = (words[at] >> 16) + 1
+        words[at + R_STREAM] = stream
+        words[at + R_SEQ] = seq
+        words[at + R_SINCE] = now_ns
+        words[at + R_NREFS] = len(refs)
+        for i, ref in enumerate(refs, at + R_REFS):
+            words[i] = ref
+        row = self._rows + stream * ROW_WORDS
+        self._step(row, words[row] + 1, at, generation << 16 | INFLIGHT)
+        return generation
+
+    def settle(self, record: int, outcome: int) -> None:
+        """Count a record that ended, and free it."""
+        words = self.words
+        at = self.records + record * RECORD_WORDS
+        counter = self._rows + words[at + R_STREAM] * ROW_WORDS + 1 + outcome
+        self._step(counter, words[counter] + 1, at, words[at] >> 16 << 16)
+
+    def refuse(self, stream: int, outcome: int) -> None:
+        """Claim a frame and count it as ended at once: it never got a record."""
+        row = self._rows + stream * ROW_WORDS
+        counter = row + 1 + outcome
+        self._step(row, self.words[row] + 1, counter, self.words[counter] + 1)
+
+    def collect(self, used: list[int]) -> list[int]:
+        """Settle the records of `used` that are DONE, remove them from it, and return them."""
+        words, first = self.words, self.records
+        done = [r for r in used if words[first + r * RECORD_WORDS] & 0xFF == DONE]
+        for record in done:
+            self.settle(record, words[first + record * RECORD_WORDS] >> 8 & 0xFF)
+            used.remove(record)
+        return done
+
+    # -- single stores: only the receiver (or the supervisor, for a dead one) -------------
+
+    def hold(self, record: int, generation: int) -> None:
+        """INFLIGHT -> HELD."""
+        self.words[self.records + record * RECORD_WORDS] = generation << 16 | HELD
+
+    def finish(self, record: int, generation: int, outcome: int) -> None:
+        """INFLIGHT or HELD -> DONE(outcome)."""
+        self.words[self.records + record * RECORD_WORDS] = generation << 16 | outcome << 8 | DONE
+
+    def is_inflight(self, record: int, generation: int) -> bool:
+        """True where the record still is the frame that a message speaks of, and not taken."""
+        at = self.records + record * RECORD_WORDS
+        return self.words[at] == generation << 16 | INFLIGHT
+
+    def token(self, record: int) -> int:
+        """Address, in bytes, of the word that arbitrates between taking and revoking."""
+        return (self.records + record * RECORD_WORDS + R_TOKEN) * 8
+
+    def abandon(
+        self,
+        inflight: int | None,
+        held: int | None,
+        may: Callable[[int], bool] | None = None,
+    ) -> int:
+        """End the frames of a link whose receiver is gone; returns how many.
+
+        `inflight`, `held`: the outcomes of those that were not taken and of those that were;
+        None leaves them. `may(record)`: asked for each that was not taken, where the sender
+        still lives and could be dropping it at this moment; True gives it to us alone.
+        """
+        words, count = self.words, 0
+        for record in range(MAX_RECORDS):
+            at = self.records + record * RECORD_WORDS
+            state = words[at] & 0xFF
+            outcome = {INFLIGHT: inflight, HELD: held}.get(state)
+            if outcome is None or (state == INFLIGHT and may is not None and not may(record)):
+                continue
+            words[at] = words[at] >> 16 << 16 | outcome << 8 | DONE
+            count += 1
+        return count
+
+    # -- readings: anybody ----------------------------------------------------------------
+
+    def live_refs(self, records: int) -> Iterator[int]:
+        """The refs of all frames that somebody may still read; `records` in use on this link."""
+        words, first = self.words, self.records
+        for at in range(first, first + records * RECORD_WORDS, RECORD_WORDS):
+            if words[at] & 0xFF in (INFLIGHT, HELD):
+                for ref in range(at + R_REFS, at + R_REFS + words[at + R_NREFS]):
+                    yield words[ref]
+
+    def read(self, copy: Words) -> list[Row]:
+        """A row per stream, from a consistent copy of this link's block."""
+        first = LINK_HEADER
+        rows_at = self._rows - self.base
+        flying = [0] * self.streams
+        ended = [[0] * len(OUTCOMES) for _ in range(self.streams)]
+        for at in range(first, rows_at, RECORD_WORDS):
+            word = copy[at]
+            if word & 0xFF in (INFLIGHT, HELD):
+                flying[copy[at + R_STREAM]] += 1
+            elif word & 0xFF == DONE:  # ended, and about to be counted by the accountant
+                ended[copy[at + R_STREAM]][word >> 8 & 0xFF] += 1
+        rows = []
+        for stream in range(self.streams):
+            row = rows_at + stream * ROW_WORDS
+            counts = [copy[row + 1 + i] + ended[stream][i] for i in range(len(OUTCOMES))]
+            named = dict(zip(OUTCOMES, counts, strict=True))
+            rows.append(
+                Row(
+                    claimed=copy[row],
+                    delivered=counts[DELIVERED],
+                    dropped={k: named[k] for k in DROPPED if named[k]},
+                    failed={k: named[k] for k in FAILED if named[k]},
+                    in_flight=flying[stream],
+                )
+            )
+        return rows

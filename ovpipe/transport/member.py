@@ -1,0 +1,164 @@
+"""A member of a run: what a worker, or an application that reads a pipeline, has of it.
+
+A member is given one end of a control channel. It learns its assignment from the first message,
+maps the ledger, binds its inbox, says `ready`, waits for `start`, and listens for the rest of
+its life on a thread of its own: pools, drain, dead peers, the end.
+
+    supervisor -> member   assign (+ ledger fd), pool (+ fd), start, drain, gone, ended
+    member -> supervisor   ready, pool, failed, finished
+
+Law: the thread only stores values and nudges the inbox; all work stays on the member's own
+thread. End-of-file means that the supervisor is dead: `on_lost` is called at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ovpipe.errors import PipelineClosed, WireError
+from ovpipe.transport import control
+from ovpipe.transport.inbox import Inbox
+from ovpipe.transport.lease import Roots
+from ovpipe.transport.ledger import Layout
+from ovpipe.transport.plan import Link
+from ovpipe.transport.pool import Pool
+from ovpipe.transport.receiver import Receiver
+from ovpipe.transport.sender import Sender
+from ovpipe.transport.shared import SharedMemory
+
+_POOL_TIMEOUT_S = 30.0
+
+
+class Member:
+    """One member. `index` is its place among the run's workers.
+
+    `draining`: a drain was asked for. `gone`: indices of workers that are dead.
+    `ended`: the supervisor's closing message, once it has come.
+    """
+
+    def __init__(self, channel: socket.socket, assignment: dict[str, Any], fds: list[int]) -> None:
+        self.assignment = assignment
+        self.index: int = assignment["worker"]
+        self.streams: list[str] = assignment["streams"]
+        self.shared = SharedMemory(fds[0], Layout(**assignment["layout"]), self.index)
+        for fd in fds:
+            socket.close(fd)
+        self.inbox = Inbox(assignment["endpoints"][self.index])
+        self.roots = Roots()
+        self.draining = False
+        self.gone: set[int] = set()
+        self.ended: dict[str, Any] | None = None
+        self.lost = False
+        self._closing = False
+        self._channel = channel
+        self._start: dict[str, Any] | None = None
+        self._granted: list[int] = []
+        self._news = threading.Condition()
+
+    @classmethod
+    def join(cls, channel: socket.socket) -> Member:
+        """Wait for the assignment. Raises PipelineClosed where the supervisor is gone."""
+        received = control.receive(channel)
+        if received is None:
+            raise PipelineClosed("the supervisor is gone")
+        return cls(channel, *received)
+
+    def listen(self, on_lost: Callable[[], None]) -> None:
+        """Start the thread that listens to the supervisor."""
+        threading.Thread(
+            target=self._listen, args=(on_lost,), name="ovpipe-control", daemon=True
+        ).start()
+
+    def _listen(self, on_lost: Callable[[], None]) -> None:
+        with contextlib.suppress(OSError, WireError):
+            while (received := control.receive(self._channel)) is not None:
+                self._on_message(*received)
+        self.lost = True
+        self.shared.close()
+        if not self._closing:
+            on_lost()
+            self._tell()
+
+    def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
+        kind = message["t"]
+        if kind == "pool":
+            number, owner = message["number"], message["owner"]
+            self.shared.add_pool(number, owner, fds[0], message["slots"], message["slot_bytes"])
+            if owner == self.index:
+                self._granted.append(number)
+        elif kind == "start":
+            self._start = message
+        elif kind == "drain":
+            self.draining = True
+        elif kind == "gone":
+            self.gone.add(message["worker"])
+        elif kind == "ended":
+            self.ended = message
+        elif kind == "no_pool":
+            self._granted.append(-1)
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._news:
+            self._news.notify_all()
+        self.inbox.nudge()
+
+    def _wait(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
+        with self._news:
+            self._news.wait_for(lambda: self.lost or self.ended or condition(), timeout_s)
+        return bool(condition())
+
+    # -- saying -------------------------------------------------------------------------
+
+    def say(self, word: str, /, **values: Any) -> None:
+        """Send one message to the supervisor."""
+        control.send(self._channel, {"t": word, **values})
+
+    def wait_for_start(self, pump: Callable[[int], None]) -> tuple[Receiver, Sender]:
+        """Both ends of this member's links, once all members are ready.
+
+        Raises PipelineClosed where the run ends before it has begun.
+        """
+        if not self._wait(lambda: self._start) or self._start is None:
+            raise PipelineClosed("the pipeline ended before it started")
+        links = {
+            k: [Link.from_json(v) for v in self._start[k]] for k in ("enter", "leave", "beyond")
+        }
+        endpoints = self.assignment["endpoints"]
+        receiver = Receiver(
+            self.shared, self.roots, self.inbox, links["enter"], self.streams, endpoints
+        )
+        sender = Sender(
+            self.shared,
+            self.roots,
+            self.inbox,
+            links["leave"],
+            links["beyond"],
+            self._request_pool,
+            pump,
+            self.gone,
+        )
+        return receiver, sender
+
+    def _request_pool(self, slots: int, slot_bytes: int) -> Pool:
+        self.say("pool", slots=slots, slot_bytes=slot_bytes)
+        if not self._wait(lambda: self._granted, _POOL_TIMEOUT_S):
+            raise PipelineClosed("the supervisor gave no shared memory")
+        number = self._granted.pop(0)
+        if number < 0:
+            raise PipelineClosed("not enough memory for a pool")
+        return self.shared.pool(number)
+
+    def close(self) -> None:
+        """Deliver what was sent to those who live, and leave."""
+        self._closing = True
+        for worker in self.gone:
+            self.inbox.forget(self.assignment["endpoints"][worker])
+        self.inbox.close()
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+        self._channel.close()

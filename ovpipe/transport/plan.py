@@ -1,0 +1,35 @@
+"""What a worker is told about the links around it: plain values that travel as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Link:
+    """One sender worker -> one receiver worker.
+
+    `records`: frames that may be in flight (depth + what the receiver works on at a time).
+    `max_age_ns`: 0 = no limit. `revocable`: the edge is drop_oldest.
+    `endpoint`: the receiver's ZeroMQ address. `streams`: indices of those that may
+    come along here.
+    """
+
+    index: int
+    sender: int
+    receiver: int
+    records: int
+    revocable: bool
+    max_age_ns: int
+    endpoint: str
+    streams: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a plain dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Link:
+        """From a plain dict; raises TypeError where it is none of ours."""
+        return cls(**{**values, "streams": tuple(values["streams"])})

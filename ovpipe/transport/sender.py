@@ -1,0 +1,261 @@
+"""The sending end of all links that leave one worker.
+
+Law: a frame given to `publish` is claimed on every link, once, and on each it ends as exactly
+one outcome. Its pixels stay in the slot they were written to; links carry descriptors. With
+`block` nothing is lost and the caller waits; with `drop_oldest` the caller never waits, and
+the oldest frame that the receiver has not taken yet makes room, counted `queue_full`.
+
+A slot is free when no record of any link downstream, however many hops away, refers to it and
+no array of this process lies in it. That is read from the ledger when a slot is needed: no
+message, no count that a dead process could have left wrong. Links are read from upstream to
+downstream, and a forwarding worker claims on its outputs before it finishes its input, so a
+frame that moves while it is looked for is seen at least once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ovpipe.errors import FrameError
+from ovpipe.frame import Frame
+from ovpipe.transport.inbox import Inbox
+from ovpipe.transport.lease import Roots
+from ovpipe.transport.ledger import (
+    BLOCKED_OUT,
+    CODE,
+    INFLIGHT,
+    L_TAKEN,
+    MAX_REFS,
+    R_STATE,
+    RECORD_WORDS,
+    W_BLOCKED_NS,
+    W_FRAMES_OUT,
+    W_WAITING,
+    WORKING,
+    LinkLedger,
+)
+from ovpipe.transport.plan import Link
+from ovpipe.transport.pool import DTYPE_CODE, Pool, slot_size
+from ovpipe.transport.shared import SharedMemory
+from ovpipe.transport.wire import ArrayRef, encode_body, encode_eos, encode_frame
+
+_FIRST_SLOTS = 8
+_SHARE_BELOW = 1 << 16
+_STALE_MESSAGES = 256
+_WAIT_MS = 100
+_QUEUE_FULL = CODE["queue_full"]
+_LINK_LOST = CODE["link_lost"]
+_LOST = CODE["lost_in_transit"]
+
+RequestPool = Callable[[int, int], Pool]
+"""(slots, slot_bytes) -> a new pool of this worker, mapped for writing."""
+
+
+class _Outlet:
+    """One link as its sender sees it: `free` and `used` records, oldest first."""
+
+    def __init__(self, link: Link, ledger: LinkLedger, gone: set[int]) -> None:
+        self.link = link
+        self.ledger = ledger
+        self._gone = gone
+        self.free = list(range(link.records - 1, -1, -1))
+        self.used: list[int] = []
+        self.sent = 0
+
+    def lost(self) -> bool:
+        """True where the receiver is dead."""
+        return self.link.receiver in self._gone
+
+
+class Sender:
+    """Loans, publishes, ends streams. One thread only.
+
+    `downstream`: every link that a frame of this worker can travel on, upstream first.
+    `pump(timeout_ms)`: called while waiting for a credit; returns after a message or the time.
+    `gone`: workers known to be dead; frames for them end as `link_lost`.
+    """
+
+    def __init__(
+        self,
+        shared: SharedMemory,
+        roots: Roots,
+        inbox: Inbox,
+        links: Sequence[Link],
+        downstream: Sequence[Link],
+        request_pool: RequestPool,
+        pump: Callable[[int], None],
+        gone: set[int],
+    ) -> None:
+        self._shared = shared
+        self._roots = roots
+        self._inbox = inbox
+        self._outlets = [_Outlet(link, shared.link(link.index), gone) for link in links]
+        self._downstream = [(shared.link(link.index), link.records) for link in downstream]
+        self._request_pool = request_pool
+        self._pump = pump
+        self._pools: list[Pool] = []
+        self._held: set[int] = set()  # refs of slots in which an array of ours is alive
+
+    # -- slots --------------------------------------------------------------------------
+
+    def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """A writable array in a free slot. Raises FrameError where dtype cannot travel."""
+        dtype = np.dtype(dtype)
+        code = DTYPE_CODE.get(dtype)
+        if code is None:
+            raise FrameError(f"arrays of dtype {dtype} cannot be sent", "malformed")
+        pool, slot = self._free_slot(prod(shape) * dtype.itemsize)
+        root = pool.view(slot, code, shape)
+        ref = pool.number << 32 | slot
+        self._held.add(ref)
+        self._roots.add(root, pool.number, slot, lambda: self._held.discard(ref))
+        return root.reshape(shape)
+
+    def _free_slot(self, nbytes: int) -> tuple[Pool, int]:
+        size = slot_size(nbytes)
+        busy = set(self._held)
+        for ledger, records in self._downstream:
+            busy.update(ledger.live_refs(records))
+        slots = 0
+        for pool in self._pools:
+            if size <= pool.slot_bytes <= max(2 * size, _SHARE_BELOW):
+                slots += pool.slots
+                for slot in range(pool.slots):
+                    if pool.number << 32 | slot not in busy:
+                        return pool, slot
+        # Every slot is in somebody's hands. Records bound how many can be, so this ends.
+        pool = self._request_pool(max(slots, _FIRST_SLOTS), size)
+        self._pools.append(pool)
+        return pool, 0
+
+    # -- frames -------------------------------------------------------------------------
+
+    def publish(self, frame: Frame, stream: int) -> None:
+        """Claim `frame` on every link and send its descriptor.
+
+        Raises FrameError where it cannot travel; then it was not claimed on any link.
+        """
+        words, me = self._shared.words, self._shared.me
+        words[me + W_FRAMES_OUT] += 1
+        if not self._outlets:
+            return
+        named = dict(frame.arrays)
+        meta: dict[str, Any] = {}
+        if frame.meta:
+            meta["m"] = dict(frame.meta)
+        if frame.image is not None:
+            image = frame.image
+            named["image"] = image.data
+            meta["i"] = [image.format, image.matrix, image.full_range]
+        if frame.detections is not None:
+            meta["d"] = frame.detections.to_wire()
+        if len(named) > MAX_REFS:
+            raise FrameError(f"a frame carries at most {MAX_REFS} arrays, not {len(named)}")
+        keep = []  # arrays that were copied into a slot just now live until all links have them
+        arrays = []
+        for name, array in named.items():
+            place = self._roots.find(array)
+            if place is None:
+                copy = self.loan(array.shape, array.dtype)
+                np.copyto(copy, array)
+                keep.append(copy)
+                place = self._roots.find(copy)
+                assert place is not None
+            elif array.flags.writeable:
+                array.flags.writeable = False  # published pixels do not change any more
+            arrays.append(ArrayRef(name, *place, DTYPE_CODE[array.dtype], array.shape))
+        body = encode_body(arrays, meta)
+        refs = [a.pool << 32 | a.slot for a in arrays]
+        for outlet in self._outlets:
+            link = outlet.link
+            record = self._record(outlet)
+            if record is None:
+                outlet.ledger.refuse(stream, _LINK_LOST if outlet.lost() else _QUEUE_FULL)
+                continue
+            if link.revocable:
+                self._shared.tokens.reset(outlet.ledger.token(record))
+            generation = outlet.ledger.claim(record, stream, frame.seq, refs, time.monotonic_ns())
+            outlet.used.append(record)
+            outlet.sent += 1
+            message = encode_frame(
+                body,
+                len(arrays),
+                link=link.index,
+                epoch=0,
+                record=record,
+                stream=stream,
+                generation=generation,
+                seq=frame.seq,
+                pts_ns=frame.pts_ns,
+                captured_ns=frame.captured_ns,
+            )
+            if not self._inbox.send(link.endpoint, message, outlet.lost):
+                outlet.ledger.finish(record, generation, _LOST)
+
+    def count_failed(self, stream: int, outcome: int, frames: int = 1) -> None:
+        """Account on every link for frames that never became ones."""
+        for outlet in self._outlets:
+            for _ in range(frames):
+                outlet.ledger.refuse(stream, outcome)
+
+    def end_of_stream(self, stream: int) -> None:
+        """Tell every link that `stream` has ended; needs no credit, travels behind its frames."""
+        for outlet in self._outlets:
+            if stream in outlet.link.streams:
+                link = outlet.link
+                eos = encode_eos(link.index, 0, stream)
+                self._inbox.send(link.endpoint, eos, outlet.lost)
+
+    # -- credits ------------------------------------------------------------------------
+
+    def _record(self, outlet: _Outlet) -> int | None:
+        """A free record of the link, waited for or made free as the edge's policy says.
+
+        None where there is none to have: all frames are in work, or the receiver is dead.
+        """
+        if outlet.lost():
+            return None
+        if not outlet.free:
+            outlet.free = outlet.ledger.collect(outlet.used)
+            if not outlet.free:
+                return self._revoke(outlet) if outlet.link.revocable else self._await(outlet)
+        return outlet.free.pop()
+
+    def _revoke(self, outlet: _Outlet) -> int | None:
+        """Drop the oldest frame that was not taken yet; None where all are in work."""
+        words, ledger = self._shared.words, outlet.ledger
+        if outlet.sent - words[ledger.base + L_TAKEN] > outlet.link.records + _STALE_MESSAGES:
+            return None  # the receiver does not even read: do not pile up messages either
+        for record in outlet.used:
+            at = ledger.records + record * RECORD_WORDS
+            if words[at + R_STATE] & 0xFF == INFLIGHT and self._shared.tokens.take(
+                ledger.token(record)
+            ):
+                ledger.settle(record, _QUEUE_FULL)
+                outlet.used.remove(record)
+                return record
+        return None
+
+    def _await(self, outlet: _Outlet) -> int | None:
+        words, me = self._shared.words, self._shared.me
+        since = time.monotonic_ns()
+        self._shared.set_state(BLOCKED_OUT, since)
+        try:
+            while not outlet.lost():
+                words[me + W_WAITING] = 1  # said first, looked after: no wake-up is missed
+                outlet.free = outlet.ledger.collect(outlet.used)
+                if outlet.free:
+                    return outlet.free.pop()
+                self._pump(_WAIT_MS)
+            return None
+        finally:
+            words[me + W_WAITING] = 0
+            now = time.monotonic_ns()
+            words[me + W_BLOCKED_NS] += now - since
+            self._shared.set_state(WORKING, now)

@@ -1,0 +1,33 @@
+"""`python -P -m ovpipe.worker FD PARENT`: started by the supervisor, by exec.
+
+FD is this worker's end of its control channel, PARENT the supervisor's process id.
+
+Law: a worker never outlives its supervisor. The parent-death signal is armed before anything
+heavy is imported, and the parent checked after that, since it may have died in between.
+End-of-file on the control channel is the second layer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def arm_parent_death(parent: int) -> None:
+    """Have the kernel kill this process when the supervisor dies; die if it already has."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    arm_parent_death(int(sys.argv[2]))
+
+    from ovpipe.worker.run import main
+
+    main(int(sys.argv[1]))
