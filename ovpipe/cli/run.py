@@ -17,7 +17,7 @@ from types import FrameType
 
 import click
 
-from ovpipe.cli.status import Status, as_json, ledger_table
+from ovpipe.cli.status import Status, as_json, ledger_table, say
 from ovpipe.errors import StageError
 from ovpipe.graph import resolve
 from ovpipe.loader import load
@@ -56,14 +56,13 @@ def run(config: str, drain_timeout: float, json_: bool) -> None:
         outcome = supervisor.run()
     seconds = time.monotonic() - began
     code = 128 + forced[-1] if outcome.killed and forced else outcome.exit_code
-    with suppress(BrokenPipeError):
-        click.echo(ledger_table(outcome.reading), err=True)
-        if outcome.error is not None:
-            if isinstance(outcome.error, StageError) and outcome.error.remote_traceback:
-                click.echo(outcome.error.remote_traceback.rstrip(), err=True)
-            click.echo(f"error: {outcome.error}", err=True)
-        if json_:
-            click.echo(json.dumps(as_json(spec.name, outcome, code, seconds)))
+    say(sys.stderr, ledger_table(outcome.reading))
+    if isinstance(outcome.error, StageError) and outcome.error.remote_traceback:
+        say(sys.stderr, outcome.error.remote_traceback.rstrip())
+    if outcome.error is not None:
+        say(sys.stderr, f"error: {outcome.error}")
+    if json_:
+        say(sys.stdout, json.dumps(as_json(spec.name, outcome, code, seconds)))
     sys.exit(code)
 
 
@@ -80,6 +79,8 @@ def _signals(supervisor: Supervisor) -> Iterator[list[int]]:
         else:
             asked.append(number)
             supervisor.drain()
+            with suppress(OSError):  # not print: this may have interrupted one
+                os.write(2, b"draining: what is in flight is finished; again to end at once\n")
 
     before = {
         n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

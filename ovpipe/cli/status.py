@@ -6,6 +6,7 @@ every five seconds. Rates are over the time since the last reading.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -15,6 +16,16 @@ from ovpipe.supervisor.accountant import Reading, WorkerReading
 from ovpipe.supervisor.core import Outcome, Phase
 
 _PLAIN_EVERY_S = 5.0
+
+
+def say(stream: TextIO, text: str) -> None:
+    """Print a line. A reader that has gone away must not end what somebody else still needs."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        # From here on into nothing, also for what the interpreter flushes at its end.
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), stream.fileno())
 
 
 class Status:
@@ -41,7 +52,7 @@ class Status:
         if self._live is not None:
             self._live.console.print(f"[{worker}] {line}", markup=False, highlight=False)
         else:
-            print(f"[{worker}] {line}", file=self._stream)
+            say(self._stream, f"[{worker}] {line}")
 
     def show(self, phase: Phase, reading: Reading) -> None:
         """A reading has come."""
@@ -53,7 +64,7 @@ class Status:
             self._plain_at += _PLAIN_EVERY_S
             self._before = reading
             parts = [f"{w.name} {_rate(w, before):.1f}/s {w.state}" for w in reading.workers]
-            print(f"ovpipe {self._name} {phase}: " + ", ".join(parts), file=self._stream)
+            say(self._stream, f"ovpipe {self._name} {phase}: " + ", ".join(parts))
 
 
 def _rate(worker: WorkerReading, before: Reading) -> float:

@@ -367,7 +367,8 @@ class Supervisor:
         error = self._error
         try:
             self._accountant.externals_hold(list(self._externals))
-            reading = self._accountant.close("drain_timeout")
+            forced = self.phase == "ending"
+            reading = self._accountant.close("drain_timeout" if forced else "lost_in_transit")
         except LedgerError as broken:
             return Outcome(error or broken, self._killed, Reading(time.monotonic_ns(), ()))
         return Outcome(error, self._killed, reading)

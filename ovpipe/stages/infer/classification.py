@@ -62,14 +62,12 @@ def probabilities(raw: NDArray[Any]) -> NDArray[np.float32]:
     """Scores as parts of 1: as they are, by 1/255, or through softmax. NaN counts as nothing."""
     if raw.dtype == np.uint8:
         return raw.astype(np.float32) / np.float32(255)
-    score = raw.astype(np.float32)
-    score[np.isnan(score)] = -np.inf
-    score = np.minimum(score, np.finfo(np.float32).max)
-    if score.min() >= 0 and abs(float(score.sum()) - 1) < 0.01:
-        return score
-    raised: NDArray[np.float32] = np.exp(score - score.max())
-    raised /= raised.sum()
-    return raised
+    most = float(np.finfo(np.float32).max)
+    score = np.nan_to_num(raw.astype(np.float64), nan=-most, posinf=most, neginf=-most)
+    if score.min() < 0 or abs(score.sum() - 1) > 0.01:
+        raised = np.exp(score - score.max())
+        score = raised / raised.sum()
+    return score.astype(np.float32)
 
 
 def _others(shape: tuple[int, ...]) -> tuple[int, ...]:

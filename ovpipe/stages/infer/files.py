@@ -66,6 +66,8 @@ def _is_ir(head: bytes) -> bool:
 
 
 def _is_onnx(head: bytes) -> bool:
+    if head[0] == 0x08:  # ir_version, a small number, and then another field
+        return len(head) > 2 and head[1] < 0x80 and head[2] in _ONNX_TAGS
     return head[0] in _ONNX_TAGS
 
 

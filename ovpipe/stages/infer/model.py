@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,10 @@ _log = logging.getLogger(__name__)
 
 # What openvino raises; OSError is its own check of a file.
 _REFUSALS = (RuntimeError, TypeError, ValueError, OSError)
+# The frames of its stack, as it writes them into its messages.
+_STACK = re.compile(
+    r"Exception from \S+:\d+:|Check '.*?' failed at \S+:\d+:|FrontEnd API failed with \w+:", re.S
+)
 # Accepted by OpenVINO itself, whatever the device says that it supports.
 _CORE_PROPERTIES = ("CACHE_DIR", "CACHE_MODE", "ENABLE_MMAP", "DEVICE_PROPERTIES")
 
@@ -103,7 +108,7 @@ def check_device(device: str, available: list[str]) -> None:
     """PreflightError where `device` names one that is not there: OpenVINO blames a library."""
     if device.split(":")[0] in ("AUTO", "HETERO", "MULTI", "BATCH"):
         _, _, listed = device.partition(":")
-        names = [part.split("(")[0].lstrip("-") for part in listed.split(",") if part]
+        names = [part.split("(")[0] for part in listed.split(",") if part and part[0] != "-"]
     else:
         names = [device]
     for name in names:
@@ -137,11 +142,9 @@ def cache_properties(cache: str) -> dict[str, str]:
 
 
 def reason(error: BaseException) -> str:
-    """OpenVINO's own words, in one line, without the places in its source."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    noise = ("Exception from ", "Check '", "FrontEnd API failed")
-    said = [line for line in lines if line and not line.startswith(noise)]
-    text = " ".join(said) or next((line for line in lines if line), type(error).__name__)
+    """OpenVINO's own words, in one line: what follows the last place in its source."""
+    said = [" ".join(part.split()) for part in _STACK.split(str(error))]
+    text = next((part for part in reversed(said) if part), type(error).__name__)
     return text if len(text) <= 300 else text[:297] + "..."
 
 

@@ -27,7 +27,7 @@ from ovpipe.stages.infer import choose
 from ovpipe.stages.infer.decode import Decoded
 from ovpipe.stages.infer.feed import ArraysFeed, Fed, PictureFeed
 from ovpipe.stages.infer.labels import Keep, read_labels
-from ovpipe.stages.infer.model import cache_properties, compile_model, read, shared_tensor
+from ovpipe.stages.infer.model import cache_properties, compile_model, read, reason, shared_tensor
 from ovpipe.stages.infer.picture import Wish, plan
 
 
@@ -144,7 +144,7 @@ class Infer(AsyncTransform):
         try:
             job.fed = self._feed.take(frame)
             self._queue.start_async(job.fed.inputs, job, share_inputs=True)
-        except FrameError as error:
+        except (FrameError, RuntimeError, TypeError, ValueError) as error:
             self._end(job, error)
         return partial(self._finish, job)
 
@@ -165,11 +165,12 @@ class Infer(AsyncTransform):
         """In stream order: decode, or raise what went wrong."""
         if isinstance(job.error, FrameError):
             raise job.error
-        if job.error is not None or job.fed is None:
-            raise FrameError(f"the inference failed: {job.error}") from job.error
+        if job.error is not None:
+            raise FrameError(f"the inference failed: {reason(job.error)}") from job.error
         for name, output in job.outputs.items():
             if _all_nan(output):
                 raise FrameError(f"the model's output '{name}' is all NaN", "nan_output")
+        assert job.fed is not None  # a job that was not fed has an error
         return self._publish(job.frame, self._decoder(job.outputs, job.fed.info))
 
     def _publish(self, frame: Frame, decoded: Decoded) -> Frame:

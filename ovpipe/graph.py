@@ -1,0 +1,263 @@
+"""Spec -> graph: defaults resolved, edges drawn, order found, and everything wrong said at once.
+
+Law: pure. `resolve` gives a Graph in which every edge leads from an earlier stage to a later
+one and every stage is reached from a producer, or raises ConfigError with all problems.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ovpipe.errors import ConfigError, Problem
+from ovpipe.spec import DEFAULT_DEPTH, InputSpec, PipelineSpec, StageSpec, WhenFull
+
+Role = Literal["producer", "transform", "consumer"]
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """One process of a stage: its options, and the stream it makes if it is a producer."""
+
+    index: int
+    options: Mapping[str, Any]
+    stream: str | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A resolved stage. `external`: it lives in the embedding application."""
+
+    name: str
+    kind: str
+    role: Role
+    workers: tuple[WorkerPlan, ...]
+    start_timeout_s: float | None = None
+    live: bool = False
+    external: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Output of `source` -> input of `target`. `streams`: all that can come along here."""
+
+    index: int
+    source: str
+    target: str
+    depth: int
+    when_full: WhenFull
+    max_age_s: float | None
+    streams: tuple[str, ...]
+    live: bool
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A resolved pipeline; `stages` in topological order."""
+
+    name: str
+    folder: Path
+    stages: tuple[Stage, ...]
+    edges: tuple[Edge, ...]
+    streams: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    def stage(self, name: str) -> Stage:
+        """A stage by name. Raises ConfigError with the nearest name."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise ConfigError([Problem(f"no stage '{name}'", hint=_hint(name, self.stages))])
+
+    def with_tap(
+        self,
+        source: str,
+        name: str,
+        *,
+        depth: int = DEFAULT_DEPTH,
+        when_full: WhenFull | None = None,
+    ) -> Graph:
+        """This graph with one more consumer of `source`, which lives in the application."""
+        if self.stage(source).role == "consumer":
+            raise ConfigError(f"stage '{source}' is a consumer: it gives no frames to read")
+        tap = Stage(name, "app", "consumer", (WorkerPlan(0, {}, None),), external=True)
+        streams, live = _carried(self.stage(source), self.edges)
+        policy = when_full or _policy(live)
+        edge = Edge(len(self.edges), source, name, depth, policy, None, streams, live)
+        return replace(self, stages=(*self.stages, tap), edges=(*self.edges, edge))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Graph:
+        """The inverse of to_json."""
+        stages = tuple(
+            Stage(**{**s, "workers": tuple(WorkerPlan(**w) for w in s["workers"])})
+            for s in values["stages"]
+        )
+        edges = tuple(Edge(**{**e, "streams": tuple(e["streams"])}) for e in values["edges"])
+        return cls(
+            values["name"],
+            Path(values["folder"]),
+            stages,
+            edges,
+            tuple(values["streams"]),
+            tuple(values["warnings"]),
+        )
+
+
+def resolve(spec: PipelineSpec) -> Graph:
+    """The graph of a spec. Raises ConfigError with everything that is wrong with it."""
+    problems: list[Problem] = []
+    by_name = {stage.name: stage for stage in spec.stages}
+    inputs = _inputs(spec, by_name, problems)
+    order = _order(spec, inputs, problems) if not problems else []
+    if problems:
+        raise ConfigError(problems)
+    stages = tuple(_stage(by_name[name]) for name in order)
+    resolved = {stage.name: stage for stage in stages}
+    edges: list[Edge] = []
+    for stage in stages:
+        for entry in inputs[stage.name]:
+            streams, live = _carried(resolved[entry.source], edges)
+            edges.append(
+                Edge(
+                    len(edges),
+                    entry.source,
+                    stage.name,
+                    entry.depth or DEFAULT_DEPTH,
+                    entry.when_full or _policy(live),
+                    entry.max_age_s,
+                    streams,
+                    live,
+                )
+            )
+    streams = tuple(w.stream for s in stages for w in s.workers if w.stream is not None)
+    read = {edge.source for edge in edges}
+    warnings = tuple(
+        f"stage '{s.name}': nobody reads what it gives"
+        for s in stages
+        if s.role != "consumer" and s.name not in read
+    )
+    return Graph(spec.name, spec.folder, stages, tuple(edges), streams, warnings)
+
+
+def _problem(stage: StageSpec, message: str, hint: str = "") -> Problem:
+    place = stage.place
+    path = f"stages.{stage.name}"
+    return Problem(message, path, place.file, place.line, place.column, hint)
+
+
+def _hint(name: str, stages: Sequence[Stage] | Sequence[StageSpec]) -> str:
+    near = difflib.get_close_matches(name, [s.name for s in stages], 1)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return "stages are " + ", ".join(s.name for s in stages)
+
+
+def _inputs(
+    spec: PipelineSpec, by_name: dict[str, StageSpec], problems: list[Problem]
+) -> dict[str, tuple[InputSpec, ...]]:
+    """What each stage reads: as written, or the one above it where nobody wrote any."""
+    if not spec.stages:
+        problems.append(Problem("there are no stages", "stages", spec.file))
+    named = any(stage.inputs is not None for stage in spec.stages)
+    result: dict[str, tuple[InputSpec, ...]] = {}
+    above: StageSpec | None = None
+    for stage in spec.stages:
+        entries = stage.inputs or ()
+        if stage.role == "producer":
+            if entries:
+                problems.append(_problem(stage, "a producer takes no inputs"))
+            entries = ()
+        elif stage.inputs is None and named:
+            hint = "once one stage names its inputs, all but producers must"
+            problems.append(_problem(stage, "has no inputs", hint))
+        elif stage.inputs is None and above is None:
+            problems.append(
+                _problem(stage, "has nothing above it to read", "begin with a producer")
+            )
+        elif stage.inputs is None and above is not None:
+            entries = (InputSpec(above.name),)
+        elif not entries:
+            problems.append(_problem(stage, "has an empty list of inputs"))
+        seen: set[str] = set()
+        for entry in entries:
+            source = by_name.get(entry.source)
+            if source is None:
+                what = f"inputs: there is no stage '{entry.source}'"
+                problems.append(_problem(stage, what, _hint(entry.source, spec.stages)))
+            elif source.role == "consumer":
+                what = f"inputs: '{entry.source}' is a consumer and gives no frames"
+                hint = "name the stage that it reads, or write `inputs:` where the order is not it"
+                problems.append(_problem(stage, what, hint))
+            if entry.source in seen:
+                problems.append(_problem(stage, f"inputs: '{entry.source}' is named twice"))
+            seen.add(entry.source)
+        result[stage.name] = entries
+        above = stage
+    return result
+
+
+def _order(
+    spec: PipelineSpec, inputs: dict[str, tuple[InputSpec, ...]], problems: list[Problem]
+) -> list[str]:
+    """Topological, and otherwise as written."""
+    order: list[str] = []
+    left = [stage.name for stage in spec.stages]
+    while left:
+        ready = [n for n in left if all(e.source in order for e in inputs[n])]
+        if not ready:
+            cycle = _cycle(left, inputs)
+            first = next(s for s in spec.stages if s.name == cycle[0])
+            problems.append(_problem(first, f"the stages form a cycle: {' -> '.join(cycle)}"))
+            return order
+        order.append(ready[0])
+        left.remove(ready[0])
+    return order
+
+
+def _cycle(left: list[str], inputs: dict[str, tuple[InputSpec, ...]]) -> list[str]:
+    """One cycle among stages that all wait for one another, in the direction of the frames."""
+    path = [left[0]]
+    while path.count(path[-1]) < 2:
+        path.append(next(e.source for e in inputs[path[-1]] if e.source in left))
+    return list(reversed(path[path.index(path[-1]) :]))
+
+
+def _stage(spec: StageSpec) -> Stage:
+    workers: tuple[WorkerPlan, ...] = (WorkerPlan(0, spec.options, None),)
+    if spec.role == "producer":
+        each = spec.for_each or {"": {}}
+        workers = tuple(
+            WorkerPlan(i, {**spec.options, **own}, f"{spec.name}/{key}" if key else spec.name)
+            for i, (key, own) in enumerate(each.items())
+        )
+    return Stage(
+        spec.name,
+        spec.kind,
+        spec.role,
+        workers,
+        spec.run.start_timeout_s,
+        spec.live,
+        description=spec.description,
+    )
+
+
+def _carried(stage: Stage, edges: Sequence[Edge]) -> tuple[tuple[str, ...], bool]:
+    """The streams that leave a stage, and whether any of them is live."""
+    if stage.role == "producer":
+        return tuple(w.stream for w in stage.workers if w.stream is not None), stage.live
+    entering = [e for e in edges if e.target == stage.name]
+    streams = dict.fromkeys(name for e in entering for name in e.streams)
+    return tuple(streams), any(e.live for e in entering)
+
+
+def _policy(live: bool) -> WhenFull:
+    return "drop_oldest" if live else "block"

@@ -1,0 +1,231 @@
+"""Video: frames of a video file, an image, or a folder of images, as fast as they are taken.
+
+Law: every frame that leaves holds exactly the picture's pixels in a shape that fits them, in the
+order of decoding. What cannot be decoded is counted as `decode_error`, once a packet (or image),
+once more where the file ends before its time, and the rest goes on. Only what can be known before
+the first frame (no such file, no video in it, a size beyond bounds) ends the run.
+
+Pixels are carried as I420, which is what decoders give: the planes are copied once, into shared
+memory. swscale converts where the decoder's format is another one. I420 halves the colour planes,
+so it has no odd sizes: such pictures are carried as BGR. Sources in RGB become BT.601, limited
+range, the one that every converter is fastest at. Where a file does not say its matrix it is
+BT.601, as swscale reads it. Pictures are turned upright as the file says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge
+from numpy.typing import NDArray
+
+from ovpipe.errors import PreflightError
+from ovpipe.frame import Frame, Image, ImageFormat
+from ovpipe.options import Duration, Size
+from ovpipe.stages.base import Producer
+from ovpipe.stages.media import (
+    STILLS,
+    check_size,
+    ends_early,
+    images_in,
+    library,
+    local_path,
+    nanoseconds,
+    open_container,
+    planar,
+    plane,
+    unreadable,
+)
+
+_NS = 10**9
+_MAX_DEMUX_ERRORS = 5
+
+
+class Video(Producer):
+    """Frames of a video file, an image, or a folder of images."""
+
+    requires: ClassVar[dict[str, str]] = {"av": "video"}
+
+    url: Annotated[str, "path of a video, an image or a folder of images; file: URLs too"]
+    fps: Annotated[float, Ge(0), "at most so many frames per second of video; 0: all"] = 0.0
+    loop: Annotated[bool, "begin again at the end"] = False
+    start: Annotated[Duration, Ge(0), "where in the video to begin"] = 0.0
+    duration: Annotated[Duration | None, "how much of the video to play; default: to its end"] = (
+        None
+    )
+    size: Annotated[Size | None, "scale to this size, as 640x480"] = None
+    format: Annotated[Literal["i420", "bgr", "rgb", "gray"], "how the pixels are carried"] = "i420"
+
+    _paths: tuple[Path, ...] = ()
+    _stills: bool = False
+    _first: Any = None
+    _offset_ns: int = 0
+    _end_ns: int = 0
+    _slot: int | None = None
+    _errors: Any = None
+
+    def open(self) -> None:
+        """Look at the source; PreflightError says what is wrong with it."""
+        if self.size is not None:
+            check_size(str(self.size), *self.size)
+        self._errors = library().error.FFmpegError
+        path = local_path(self.url)
+        self._paths = images_in(path) if path.is_dir() else (path,)
+        self._stills = path.is_dir() or path.suffix.lower() in STILLS
+        if not path.is_dir():
+            self._first = open_container(path, self._stills)
+            if self._stills:
+                try:
+                    next(self._first.decode(video=0))
+                except (self._errors, StopIteration) as error:
+                    raise unreadable(path, error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        first, self._first = self._first, None
+        if first is not None:
+            first.close()
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames; with `loop`, for ever, with times that go on rising."""
+        given = True
+        while given and not self.context.stopping:
+            given = False
+            self._slot = None
+            for path in self._paths:
+                for frame in self._frames_of(path):
+                    given = True
+                    yield frame
+            if not self.loop:
+                return
+            self._offset_ns = self._end_ns
+
+    def _frames_of(self, path: Path) -> Iterator[Frame]:
+        first, self._first = self._first, None
+        try:
+            if first is not None and self._stills:
+                first.close()  # it was decoded to see whether it can be
+                first = None
+            container = first or open_container(path, self._stills)
+        except PreflightError:
+            self.context.count_failed("decode_error")
+            return
+        with container:
+            if self._stills:
+                for picture in self._pictures(container):
+                    yield Frame(image=self._image(picture))
+            else:
+                yield from self._timed(container)
+
+    def _timed(self, container: Any) -> Iterator[Frame]:
+        """The frames between `start` and its `duration`, thinned to `fps`."""
+        stream = container.streams.video[0]
+        base, origin = stream.time_base, stream.start_time
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        step_ns = round(_NS / rate) if rate else 0
+        if self.start:
+            at = round(self.start / base) + (origin or 0)
+            try:
+                container.seek(at, stream=stream)
+            except self._errors:
+                pass  # not seekable: what comes before is decoded and left out
+        fps = min(self.fps or rate, rate or self.fps)
+        meta = {"fps": fps} if fps else {}
+        start_ns = round(self.start * _NS)
+        stop_ns = None if self.duration is None else start_ns + round(self.duration * _NS)
+        for picture in self._pictures(container):
+            pts = picture.pts
+            if pts is not None and origin is None:
+                origin = pts
+            pts_ns = None if pts is None else nanoseconds(pts - (origin or 0), base)
+            if pts_ns is not None:
+                if pts_ns < start_ns:
+                    continue
+                if stop_ns is not None and pts_ns >= stop_ns:
+                    return
+                pts_ns += self._offset_ns
+                self._end_ns = max(self._end_ns, pts_ns + step_ns)
+                if self.fps and not self._due(pts_ns):
+                    continue
+            yield Frame(image=self._image(picture), pts_ns=pts_ns, meta=meta)
+
+    def _due(self, pts_ns: int) -> bool:
+        """One frame for each 1/fps of time.
+
+        The quarter lets a frame come a little before its time, or the jitter of timestamps
+        rounded to milliseconds would thin a video out that has the wanted rate already.
+        """
+        slot = int(pts_ns * self.fps / _NS + 0.25)
+        due = slot != self._slot
+        self._slot = slot
+        return due
+
+    def _pictures(self, container: Any) -> Iterator[Any]:
+        """Decoded frames. Counts each packet that cannot be decoded, and goes on."""
+        stream = container.streams.video[0]
+        packets, end, errors, demux_errors = 0, 0.0, 0, 0
+        demuxer = container.demux(stream)
+        while not self.context.stopping:
+            try:
+                packet = next(demuxer, None)
+            except self._errors:
+                errors += 1
+                demux_errors += 1
+                self.context.count_failed("decode_error")
+                if demux_errors == _MAX_DEMUX_ERRORS:
+                    return
+                demuxer = container.demux(stream)
+                continue
+            if packet is None:
+                break
+            demux_errors = 0
+            if packet.size:
+                packets += 1
+                if packet.pts is not None:
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * stream.time_base))
+            try:
+                pictures = packet.decode()
+            except self._errors:
+                errors += 1
+                self.context.count_failed("decode_error")
+                continue
+            for picture in pictures:
+                if self.context.stopping:
+                    return
+                yield picture
+        else:
+            return
+        if not errors and ends_early(container, stream, packets, end):
+            self.context.count_failed("decode_error")
+
+    def _image(self, picture: Any) -> Image:
+        """The decoder's picture in a loaned array, in our format, size and orientation."""
+        turns = round(picture.rotation / 90) % 4
+        width, height = self.size or (picture.width, picture.height)
+        if turns % 2 and self.size:
+            width, height = height, width
+        odd = (width % 2 or height % 2) and self.format == "i420"
+        target: ImageFormat = "bgr" if odd else self.format
+        if target in ("bgr", "rgb"):
+            packed = picture.reformat(width, height, f"{target}24", threads=1)
+            pixels = np.rot90(plane(packed, 0, 3), turns)
+            return Image(self._copy(pixels), target)
+        even, matrix, full_range = planar(picture, width, height, target)
+        planes = [np.rot90(plane(even, i), turns) for i in range(3 if target == "i420" else 1)]
+        if target == "gray":
+            return Image(self._copy(planes[0]), target, matrix, full_range)
+        height, width = planes[0].shape
+        data = self.loan((height * 3 // 2, width), np.uint8)
+        np.copyto(data[:height], planes[0])
+        chroma = data[height:].reshape(2, height // 2, width // 2)
+        np.copyto(chroma[0], planes[1])
+        np.copyto(chroma[1], planes[2])
+        return Image(data, target, matrix, full_range)
+
+    def _copy(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        data = self.loan(pixels.shape, np.uint8)
+        np.copyto(data, pixels)
+        return data

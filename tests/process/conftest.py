@@ -1,0 +1,104 @@
+"""What holds for every test with real processes: nothing is left behind."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.support.processes import family, open_fds, run_folders, shared_memory, wait_for
+
+S = "tests.support.stages:"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path_factory, monkeypatch):
+    """No process, descriptor, shared memory or run folder outlives the test."""
+    runtime = tmp_path_factory.mktemp("run")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    memory, fds = shared_memory(), set(open_fds())
+    yield runtime
+    gc.collect()
+    wait_for(lambda: not family(), "the end of all child processes", 10)
+    assert run_folders(runtime) == []
+    assert shared_memory() <= memory
+    left = {fd: what for fd, what in open_fds().items() if fd not in fds}
+    assert not left
+
+
+class Runs:
+    """`ovpipe run` as a process, on a graph given as a dict."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.started = []
+
+    def config(self, stages):
+        path = self.folder / f"config-{len(self.started)}.yaml"
+        path.write_text(yaml.safe_dump({"version": 1, "stages": stages}, sort_keys=False))
+        return path
+
+    def start(self, stages, *arguments):
+        command = [sys.executable, "-m", "ovpipe", "run", str(self.config(stages)), "--json"]
+        log = self.folder / f"stderr-{len(self.started)}"
+        with open(log, "w") as stderr:
+            process = subprocess.Popen(
+                [*command, *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
+        process.log = log
+        self.started.append(process)
+        return process
+
+    def until(self, process, text):
+        """Wait until `text` has been written to the run's stderr."""
+        wait_for(lambda: text in said(process) or process.poll() is not None, f"{text!r} on stderr")
+        assert text in said(process)
+
+    def finish(self, process, timeout_s=60):
+        out, _ = process.communicate(timeout=timeout_s)
+        return Ended(process.returncode, out, said(process))
+
+    def __call__(self, stages, *arguments):
+        return self.finish(self.start(stages, *arguments))
+
+
+def said(process):
+    return process.log.read_text(errors="backslashreplace")
+
+
+class Ended:
+    """How a run ended. `ledger`: rows by (source, target)."""
+
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+        try:
+            self.summary = json.loads(out.splitlines()[-1])
+        except (IndexError, ValueError):
+            self.summary = None
+
+    @property
+    def ledger(self):
+        assert self.summary is not None, self.err
+        return {(row["source"], row["target"]): row for row in self.summary["ledger"]}
+
+    def balanced(self):
+        for row in self.ledger.values():
+            ended = row["delivered"] + sum(row["dropped"].values()) + sum(row["failed"].values())
+            assert row["claimed"] == ended + row["in_flight"], row
+            assert row["in_flight"] == 0, row
+        return self
+
+
+@pytest.fixture
+def ovpipe_run(tmp_path, nothing_left):
+    runs = Runs(tmp_path)
+    yield runs
+    for process in runs.started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()

@@ -1,0 +1,163 @@
+"""Faults as a table: what dies, how, and how the run must end."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.process.conftest import S
+from tests.support.processes import family, gone, run_folders, wait_for, workers_of
+
+ENDLESS = {"kind": S + "Endless"}
+
+
+@pytest.mark.parametrize(
+    ("how", "when", "code", "says"),
+    [
+        ("raise", "process", 4, "ValueError: on purpose"),
+        ("raise", "open", 4, "ValueError: on purpose"),
+        ("raise", "close", 4, "ValueError: on purpose"),
+        ("memory", "process", 4, "MemoryError"),
+        ("exit-0", "process", 4, "SystemExit: 0"),
+        ("_exit-0", "process", 4, "exited with code 0 before its work was done"),
+        ("_exit-0", "open", 4, "exited with code 0 before its work was done"),
+        ("_exit-1", "process", 4, "exited with code 1"),
+        ("kill", "process", 4, "died (SIGKILL)"),
+        ("kill", "open", 4, "died (SIGKILL)"),
+        ("abort", "process", 4, "died (SIGABRT)"),
+        ("segfault", "process", 4, "died (SIGSEGV)"),
+        ("preflight", "open", 3, "no such thing: /nowhere"),
+    ],
+)
+def test_a_stage_that_dies_ends_the_run_with_its_name_and_cause(ovpipe_run, how, when, code, says):
+    stages = {
+        "src": {"kind": S + "Count", "count": 100},
+        "bad": {"kind": S + "Dies", "how": how, "when": when},
+        "sink": {"kind": S + "Check"},
+    }
+    ended = ovpipe_run(stages).balanced()
+    assert ended.code == code, ended.err
+    assert "stage 'bad'" in ended.err
+    assert says in ended.err
+    assert ("Traceback" in ended.err) == (how in ("raise", "memory", "exit-0"))
+    if when == "process":
+        assert ended.ledger["src", "bad"]["failed"]["stage_crash"] == 1
+        after = ended.ledger["bad", "sink"]  # what left it in its last moment may be lost with it
+        assert after["delivered"] + after["failed"].get("lost_in_transit", 0) == 20
+
+
+@pytest.mark.parametrize("which", ["src", "mid", "sink"])
+def test_sigkill_of_any_worker_ends_the_run_exactly(ovpipe_run, which):
+    stages = {"src": ENDLESS, "mid": {"kind": S + "tag"}, "sink": {"kind": S + "Check"}}
+    process = ovpipe_run.start(stages)
+    ovpipe_run.until(process, "under way")
+    by_age = sorted(workers_of(process.pid).values(), key=lambda p: p.pid)
+    by_age[list(stages).index(which)].kill()
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 4
+    assert f"stage '{which}' failed: died (SIGKILL)" in ended.err
+
+
+def test_sigint_drains_and_a_deaf_stage_is_killed_at_the_deadline(ovpipe_run):
+    stages = {"src": ENDLESS, "deaf": {"kind": S + "Deaf"}}
+    process = ovpipe_run.start(stages, "--drain-timeout", "0.5")
+    ovpipe_run.until(process, "[deaf] deaf")
+    process.send_signal(signal.SIGTERM)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 5
+    assert "deaf" in ended.err
+    assert ended.ledger["src", "deaf"]["failed"]["drain_timeout"] > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_one_signal_drains(ovpipe_run, number, tmp_path):
+    stages = {
+        "src": ENDLESS,
+        "mid": {"kind": S + "tag"},
+        "sink": {"kind": S + "Check", "path": str(tmp_path / "seen")},
+    }
+    process = ovpipe_run.start(stages)
+    ovpipe_run.until(process, "under way")
+    process.send_signal(number)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 0, ended.err
+    assert "Traceback" not in ended.err
+    delivered = ended.ledger["mid", "sink"]["delivered"]
+    assert ended.ledger["src", "mid"]["delivered"] == delivered > 0
+    assert (tmp_path / "seen").read_text() == f"src {delivered} {delivered - 1}\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_kills(ovpipe_run, number, code):
+    process = ovpipe_run.start({"src": ENDLESS, "deaf": {"kind": S + "Deaf"}})
+    ovpipe_run.until(process, "[deaf] deaf")
+    process.send_signal(number)
+    ovpipe_run.until(process, "draining")
+    process.send_signal(number)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == code
+
+
+def test_sigint_while_starting_ends_at_once(ovpipe_run):
+    process = ovpipe_run.start({"src": ENDLESS, "slow": {"kind": S + "SlowToOpen"}})
+    ovpipe_run.until(process, "[slow] opening")
+    process.send_signal(signal.SIGINT)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 0, ended.err
+
+
+def test_a_stage_that_is_never_ready_is_named(ovpipe_run):
+    stages = {
+        "src": ENDLESS,
+        "slow": {"kind": S + "SlowToOpen", "run": {"start_timeout": "300ms"}},
+        "other": {"kind": S + "Check", "inputs": "src"},
+    }
+    stages["slow"]["inputs"] = "src"
+    ended = ovpipe_run(stages)
+    assert ended.code == 4
+    assert "stage 'slow' failed: was not ready after 0.3 s" in ended.err
+    assert "start_timeout" in ended.err
+
+
+def test_kill_9_of_the_supervisor_leaves_nobody(ovpipe_run, nothing_left):
+    stages = {"src": ENDLESS, "mid": {"kind": S + "tag"}, "sink": {"kind": S + "Check"}}
+    process = ovpipe_run.start(stages)
+    ovpipe_run.until(process, "under way")
+    below = family(process.pid)
+    assert len(below) == 3
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: gone(below), "the end of all workers", 10)
+    # Its folder is swept by whoever comes next.
+    assert len(run_folders(nothing_left)) == 1
+    assert ovpipe_run({"src": {"kind": S + "Count"}, "sink": {"kind": S + "Check"}}).code == 0
+    assert run_folders(nothing_left) == []
+
+
+def test_noise_on_stderr_neither_blocks_a_stage_nor_breaks_the_log(ovpipe_run):
+    stages = {
+        "src": {"kind": S + "Count", "count": 300},
+        "loud": {"kind": S + "Shouts"},
+        "sink": {"kind": S + "Check"},
+    }
+    ended = ovpipe_run(stages).balanced()
+    assert ended.code == 0
+    assert ended.ledger["loud", "sink"]["delivered"] == 300
+    assert "\\xff" in ended.err
+
+
+def test_closed_stdout_and_stderr_do_not_kill_the_pipeline(ovpipe_run, tmp_path):
+    seen = tmp_path / "seen"
+    stages = {
+        "src": {"kind": S + "Count", "count": 2000},
+        "loud": {"kind": S + "Shouts"},
+        "sink": {"kind": S + "Check", "path": str(seen)},
+    }
+    command = [sys.executable, "-m", "ovpipe", "run", str(ovpipe_run.config(stages)), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        process.stderr.close()
+        assert process.wait(60) == 0
+    assert seen.read_text() == "src 2000 1999\n"

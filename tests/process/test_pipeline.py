@@ -1,0 +1,182 @@
+"""A pipeline inside of an application: read, built in Python, failing, left alone."""
+
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import ovpipe
+from tests.process.conftest import S
+from tests.support.processes import open_fds, wait_for
+from tests.support.stages import number
+
+
+def counting(count=50, **options):
+    pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
+    return pipeline.add("src", S + "Count", {"count": count, **options}).add("tag", S + "tag")
+
+
+def test_read_gives_every_frame_in_order():
+    with counting() as pipeline:
+        frames = [(f.seq, number(f), f.stream, f.meta["tag"]) for f in pipeline.read("tag")]
+    assert frames == [(i, i, "src", "seen") for i in range(50)]
+    assert [row["delivered"] for row in pipeline.ledger] == [50, 50]
+
+
+def test_from_yaml(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(f"version: 1\nstages:\n  src: {{kind: '{S}Count', count: ${{N}}}}\n")
+    with ovpipe.Pipeline.from_yaml(config, {"N": "7"}) as pipeline:
+        assert [f.seq for f in pipeline.read("src")] == list(range(7))
+
+
+def test_two_readers_each_get_every_frame():
+    pipeline = counting()
+    with pipeline:
+        one, two = pipeline.read("src", depth=50), pipeline.read("tag", depth=50)
+        pairs = [(a.seq, b.seq) for a, b in zip(one, two, strict=True)]
+    assert pairs == [(i, i) for i in range(50)]
+
+
+def test_kept_frames_keep_their_pixels():
+    with counting(count=60) as pipeline:
+        reader = pipeline.read("src", depth=80)
+        kept = list(reader)
+    assert [number(f) for f in kept] == list(range(60))
+
+
+def test_a_view_is_read_only():
+    with counting() as pipeline:
+        frame = next(pipeline.read("src"))
+        with pytest.raises(ValueError, match="read-only"):
+            frame.arrays["x"][0, 0] = 1
+
+
+def test_leaving_early_ends_everything():
+    with counting(count=10**9) as pipeline:
+        for frame in pipeline.read("tag"):
+            if frame.seq == 5:
+                break
+
+
+def test_an_exception_of_the_host_ends_everything_and_comes_through():
+    with pytest.raises(KeyError, match="mine"), counting(count=10**9) as pipeline:
+        for _ in pipeline.read("tag"):
+            raise KeyError("mine")
+
+
+def test_a_failing_stage_raises_with_cause_and_remote_traceback():
+    pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
+    pipeline.add("src", S + "Count").add("bad", S + "Dies", {"at": 5})
+    seen = []
+    with pipeline, pytest.raises(ovpipe.StageError, match="on purpose") as error:
+        seen.extend(f.seq for f in pipeline.read("bad"))
+    assert seen == [0, 1, 2, 3, 4]
+    assert error.value.stage == "bad"
+    assert "die()" in error.value.remote_traceback
+
+
+def test_a_stage_that_cannot_open_raises_at_the_first_frame():
+    pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
+    pipeline.add("src", S + "Count").add("bad", S + "Dies", {"when": "open", "how": "preflight"})
+    with pipeline, pytest.raises(ovpipe.PreflightError, match="/nowhere"):
+        next(pipeline.read("bad"))
+
+
+def test_wrong_options_are_refused_before_anything_starts():
+    with pytest.raises(ovpipe.ConfigError, match="count"):
+        ovpipe.Pipeline("test", folder=os.getcwd()).add("src", S + "Count", {"count": "many"})
+
+
+def test_unknown_stage_to_read():
+    with pytest.raises(ovpipe.ConfigError, match="nobody"):
+        counting().read("nobody")
+
+
+def test_a_timeout_raises():
+    pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
+    pipeline.add("src", S + "Endless").add("none", S + "Never")
+    with pipeline, pytest.raises(TimeoutError):
+        next(pipeline.read("none", timeout_s=0.3))
+
+
+def test_run_to_the_end_without_readers():
+    pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
+    with pipeline:
+        pipeline.add("src", S + "Count", {"count": 30}).add("sink", S + "Check").run()
+    assert pipeline.ledger[0]["delivered"] == 30
+
+
+def test_drain_ends_an_endless_pipeline_well():
+    pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
+    pipeline.add("src", S + "Endless").add("sink", S + "Check")
+    with pipeline:
+        pipeline.start()
+        pipeline.drain()
+        assert pipeline.wait(30)
+
+
+def test_the_host_is_left_alone():
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
+    loggers = list(logging.root.handlers), logging.root.level
+    environment, argv = dict(os.environ), list(sys.argv)
+    with counting() as pipeline:
+        assert sum(1 for _ in pipeline.read("src")) == 50
+    assert {n: signal.getsignal(n) for n in handlers} == handlers
+    assert (list(logging.root.handlers), logging.root.level) == loggers
+    assert (dict(os.environ), list(sys.argv)) == (environment, argv)
+
+
+def test_started_from_a_thread_that_ends():
+    pipeline = counting(count=2000)
+    reader = pipeline.read("tag")
+    thread = threading.Thread(target=pipeline.start)
+    thread.start()
+    thread.join()
+    with pipeline:
+        assert sum(1 for _ in reader) == 2000
+
+
+def test_start_and_stop_many_times_leaves_no_descriptor():
+    def once():
+        with counting(count=3) as pipeline:
+            assert sum(1 for _ in pipeline.read("tag")) == 3
+
+    once()
+    gc.collect()
+    before = len(open_fds())
+    for _ in range(5):
+        once()
+    gc.collect()
+    wait_for(lambda: len(open_fds()) <= before, "the descriptors to be given back", 10)
+
+
+SCRIPT = f"""
+import os, ovpipe
+pipeline = ovpipe.Pipeline("test", folder=os.getcwd()).add("src", "{S}Count", {{"count": 4}})
+with pipeline:
+    print([frame.seq for frame in pipeline.read("src")])
+"""
+
+
+@pytest.mark.parametrize("how", ["-c", "file", "stdin"])
+def test_a_script_without_a_main_guard(how, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    arguments = {"-c": ["-c", SCRIPT], "file": [str(tmp_path / "script.py")], "stdin": ["-"]}[how]
+    ended = subprocess.run(
+        [sys.executable, *arguments], input=SCRIPT, capture_output=True, text=True, timeout=60
+    )
+    assert ended.stdout == "[0, 1, 2, 3]\n", ended.stderr
+
+
+def test_nobody_stays_when_the_host_is_killed():
+    script = SCRIPT.replace(
+        "print([frame.seq", "os.kill(os.getpid(), 9) if next(pipeline.read('src')) else ([frame.seq"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script])
+    assert process.wait(60) == -signal.SIGKILL

@@ -1,0 +1,205 @@
+"""Stages that behave and misbehave, by name; used as `tests.support.stages:Name` in YAML.
+
+A frame carries its seq in its first eight bytes, so that a reader can tell that it sees the
+pixels meant for it.
+"""
+
+import ctypes
+import itertools
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+import ovpipe
+
+
+class Count(ovpipe.Producer):
+    """Frames that carry their own number."""
+
+    count: int = 100
+    height: int = 64
+    width: int = 64
+    grow_at: int = -1
+
+    def frames(self):
+        for seq in range(self.count):
+            yield self.make(seq)
+
+    def make(self, seq):
+        height = self.height * (2 if 0 <= self.grow_at <= seq else 1)
+        array = self.loan((height, self.width), np.uint8)
+        array[:] = seq % 256
+        array.reshape(-1)[:8] = np.frombuffer(seq.to_bytes(8, "little"), np.uint8)
+        return ovpipe.Frame(arrays={"x": array})
+
+
+class Endless(Count):
+    """Goes on until it is drained."""
+
+    def frames(self):
+        for seq in itertools.count():
+            if seq == 100:
+                print("under way", file=sys.stderr, flush=True)
+            yield self.make(seq)
+
+
+class LiveCount(Count):
+    """The same, from a source that waits for nobody."""
+
+    @property
+    def live(self):
+        return True
+
+
+def number(frame):
+    """The seq that the pixels carry; raises where they are not one frame's."""
+    array = frame.arrays["x"]
+    seq = int.from_bytes(array.reshape(-1)[:8].tobytes(), "little")
+    if not (array.reshape(-1)[8:] == seq % 256).all():
+        raise ValueError(f"frame {seq}: pixels of several frames")
+    return seq
+
+
+class Check(ovpipe.Consumer):
+    """Fails unless each frame's pixels are its own and seqs rise; writes what it saw."""
+
+    path: str = ""
+    pause_s: float = 0.0
+
+    def open(self):
+        self.seen = {}
+
+    def consume(self, frame):
+        seen = self.seen.setdefault(frame.stream, [])
+        if number(frame) != frame.seq or (seen and frame.seq <= seen[-1]):
+            raise ValueError(f"seq {frame.seq}, pixels {number(frame)}, after {seen[-1:]}")
+        if self.pause_s:
+            time.sleep(self.pause_s)
+        seen.append(frame.seq)
+
+    def end_of_stream(self, stream):
+        seen = self.seen.get(stream, [])
+        if self.path:
+            with open(self.path, "a") as file:
+                print(stream, len(seen), seen[-1] if seen else None, file=file)
+
+
+class Keep(ovpipe.Transform):
+    """Passes on, and keeps a view of the frame before: its slot must not be reused."""
+
+    def open(self):
+        self.kept = None
+
+    def process(self, frame):
+        if self.kept is not None:
+            seq, view = self.kept
+            if int.from_bytes(view.tobytes(), "little") != seq:
+                raise ValueError(f"a kept view of frame {seq} has changed")
+        self.kept = frame.seq, frame.arrays["x"].reshape(-1)[:8]
+        return frame
+
+
+class Fresh(ovpipe.Transform):
+    """Gives an array of its own, from outside of shared memory."""
+
+    def process(self, frame):
+        return frame.with_(arrays={"x": frame.arrays["x"].copy()})
+
+
+def even(frame):
+    """A plain function: every second frame ends here."""
+    return frame if frame.seq % 2 == 0 else None
+
+
+def tag(frame, text: str = "seen"):
+    """A plain function with an option."""
+    return frame.with_(meta={"tag": text})
+
+
+class Fails(ovpipe.Transform):
+    """Every third frame fails, and only the frame."""
+
+    def process(self, frame):
+        if frame.seq % 3 == 0:
+            raise ovpipe.FrameError("third", "infer_error")
+        return frame
+
+
+class Dies(ovpipe.Transform):
+    """Ends in the way named, at the moment named, once frame `at` has come."""
+
+    how: str = "raise"
+    when: str = "process"
+    at: int = 20
+
+    def die(self):
+        match self.how:
+            case "raise":
+                raise ValueError("on purpose")
+            case "memory":
+                raise MemoryError
+            case "exit-0":
+                sys.exit(0)
+            case "_exit-0":
+                os._exit(0)
+            case "_exit-1":
+                os._exit(1)
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "abort":
+                os.abort()
+            case "segfault":
+                ctypes.string_at(0)
+            case "preflight":
+                raise ovpipe.PreflightError("no such thing: /nowhere")
+
+    def open(self):
+        if self.when == "open":
+            self.die()
+
+    def process(self, frame):
+        if self.when == "process" and frame.seq == self.at:
+            self.die()
+        return frame
+
+    def close(self):
+        if self.when == "close":
+            self.die()
+
+
+class Deaf(ovpipe.Consumer):
+    """Never returns from its first frame."""
+
+    def consume(self, frame):
+        print("deaf", file=sys.stderr, flush=True)
+        while True:
+            signal.pause()
+
+
+class SlowToOpen(ovpipe.Consumer):
+    """Is not ready for a long time."""
+
+    def open(self):
+        print("opening", file=sys.stderr, flush=True)
+        signal.pause()
+
+    def consume(self, frame):
+        pass
+
+
+class Shouts(ovpipe.Transform):
+    """Writes a lot to stderr, some of it not text."""
+
+    def process(self, frame):
+        os.write(2, b"\xff\xfe noise " * 2000 + b"\n")
+        return frame
+
+
+class Never(ovpipe.Transform):
+    """Passes nothing on."""
+
+    def process(self, frame):
+        return None
