@@ -17,6 +17,7 @@ Law: an error says what is wrong, where, and what to do, in one message without 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 class OvpipeError(Exception):
@@ -119,3 +120,20 @@ class WireError(OvpipeError):
 
 class PipelineClosed(OvpipeError):
     """The pipeline is closed."""
+
+
+def to_json(error: OvpipeError) -> dict[str, Any]:
+    """An error as plain values, for another process."""
+    values: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    if isinstance(error, StageError):
+        values.update(stage=error.stage, cause=error.cause, remote_traceback=error.remote_traceback)
+    return values
+
+
+def from_json(values: dict[str, Any]) -> OvpipeError:
+    """The inverse of to_json, as far as the receiver needs it."""
+    if values["type"] == "StageError":
+        return StageError(values["stage"], values["cause"], values["remote_traceback"])
+    kinds = (PreflightError, DrainTimeout, LedgerError)
+    kind = next((k for k in kinds if k.__name__ == values["type"]), OvpipeError)
+    return kind(values["message"])

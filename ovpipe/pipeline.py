@@ -28,8 +28,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from ovpipe import errors
-from ovpipe.errors import ConfigError, OvpipeError, PipelineClosed, StageError, WireError
+from ovpipe.errors import (
+    ConfigError,
+    OvpipeError,
+    PipelineClosed,
+    StageError,
+    WireError,
+    from_json,
+)
 from ovpipe.frame import Frame
 from ovpipe.graph import Graph, resolve
 from ovpipe.loader import load, stage_spec
@@ -212,13 +218,8 @@ class Pipeline:
             return
         if self._ended is None:
             raise StageError("supervisor", "the supervisor process died")
-        failure = self._ended["error"]
-        if failure is None:
-            return
-        if failure["type"] == "StageError":
-            raise StageError(failure["stage"], failure["cause"], failure["traceback"])
-        kind = getattr(errors, failure["type"], OvpipeError)
-        raise kind(failure["message"])
+        if self._ended["error"] is not None:
+            raise from_json(self._ended["error"])
 
     @property
     def ledger(self) -> list[dict[str, Any]]:
@@ -314,10 +315,24 @@ class Reader(Iterator[Frame]):
                 frame, lease = taken
                 self._leases.append(lease)
                 return frame
-        self.close()
-        # The streams end early when a stage has failed: that is not an ordinary end.
-        self._pipeline.wait()
+        error = self._finish()
+        if error is not None:
+            raise error
         raise StopIteration
+
+    def _finish(self) -> OvpipeError | None:
+        """All streams have ended, or the supervisor has: what made them end early, if anything."""
+        assert self._member is not None
+        try:
+            error = self._member.finish()
+        except PipelineClosed:
+            self.close()
+            self._pipeline.wait()
+            return None
+        for lease in self._leases:  # nobody will write to their slots again
+            lease.force()
+        self.close()
+        return error
 
     def _next(self, deadline: float | None) -> wire.Message | None:
         assert self._member is not None
@@ -353,10 +368,6 @@ class Reader(Iterator[Frame]):
         if self._member is None:
             return
         self._settle()
-        if self._receiver is not None and self._receiver.finished:
-            for lease in self._leases:  # all streams have ended: nobody will write there again
-                lease.force()
-            self._member.say("finished")
         self._receiver = None
         self._member.close()
         self._member = None

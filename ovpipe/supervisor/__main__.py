@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 
-from ovpipe.errors import OvpipeError, StageError, WireError
+from ovpipe.errors import OvpipeError, WireError, to_json
 from ovpipe.graph import Graph
 from ovpipe.supervisor.core import Supervisor
 from ovpipe.transport import control
@@ -48,13 +48,7 @@ def main(argv: list[str]) -> int:
         accounts = [vars(account) for account in outcome.reading.accounts]
     except OvpipeError as early:
         error, accounts = early, []
-    failure = error and {
-        "type": type(error).__name__,
-        "message": str(error),
-        "stage": error.stage if isinstance(error, StageError) else "",
-        "cause": error.cause if isinstance(error, StageError) else "",
-        "traceback": error.remote_traceback if isinstance(error, StageError) else "",
-    }
+    failure = error and to_json(error)
     control.send(host, {"t": "ended", "error": failure, "accounts": accounts})
     return 0
 

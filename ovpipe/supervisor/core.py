@@ -30,6 +30,7 @@ from ovpipe.errors import (
     PreflightError,
     StageError,
     WireError,
+    to_json,
 )
 from ovpipe.graph import Graph
 from ovpipe.supervisor.accountant import Accountant, Reading
@@ -282,6 +283,8 @@ class Supervisor:
             member.failure = message
         elif kind == "finished":
             member.finished = True
+            if isinstance(member, ExternalMember):  # was that an ordinary end?
+                member.say("bye", error=self._error and to_json(self._error))
         return True
 
     def _external_left(self, member: ExternalMember) -> None:
@@ -362,7 +365,7 @@ class Supervisor:
     # -- the end -------------------------------------------------------------------------
 
     def _outcome(self) -> Outcome:
-        if not self._killed:
+        if self.phase in ("running", "draining"):
             self._await_externals()
         error = self._error
         try:

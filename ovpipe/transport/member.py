@@ -4,7 +4,7 @@ A member is given one end of a control channel. It learns its assignment from th
 maps the ledger, binds its inbox, says `ready`, waits for `start`, and listens for the rest of
 its life on a thread of its own: pools, drain, dead peers, the end.
 
-    supervisor -> member   assign (+ ledger fd), pool (+ fd), start, drain, gone, ended
+    supervisor -> member   assign (+ ledger fd), pool (+ fd) or no_pool, start, drain, gone, bye
     member -> supervisor   ready, pool, failed, finished
 
 Law: the thread only stores values and nudges the inbox; all work stays on the member's own
@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ovpipe.errors import PipelineClosed, WireError
+from ovpipe.errors import OvpipeError, PipelineClosed, WireError, from_json
 from ovpipe.transport import control
 from ovpipe.transport.inbox import Inbox
 from ovpipe.transport.lease import Roots
@@ -37,7 +37,6 @@ class Member:
     """One member. `index` is its place among the run's workers.
 
     `draining`: a drain was asked for. `gone`: indices of workers that are dead.
-    `ended`: the supervisor's closing message, once it has come.
     """
 
     def __init__(self, channel: socket.socket, assignment: dict[str, Any], fds: list[int]) -> None:
@@ -51,7 +50,7 @@ class Member:
         self.roots = Roots()
         self.draining = False
         self.gone: set[int] = set()
-        self.ended: dict[str, Any] | None = None
+        self._bye: dict[str, Any] | None = None
         self.lost = False
         self._closing = False
         self._channel = channel
@@ -96,8 +95,8 @@ class Member:
             self.draining = True
         elif kind == "gone":
             self.gone.add(message["worker"])
-        elif kind == "ended":
-            self.ended = message
+        elif kind == "bye":
+            self._bye = message
         elif kind == "no_pool":
             self._granted.append(-1)
         self._tell()
@@ -109,7 +108,7 @@ class Member:
 
     def _wait(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
         with self._news:
-            self._news.wait_for(lambda: self.lost or self.ended or condition(), timeout_s)
+            self._news.wait_for(lambda: self.lost or condition(), timeout_s)
         return bool(condition())
 
     # -- saying -------------------------------------------------------------------------
@@ -152,6 +151,17 @@ class Member:
         if number < 0:
             raise PipelineClosed("not enough memory for a pool")
         return self.shared.pool(number)
+
+    def finish(self) -> OvpipeError | None:
+        """Say that all streams have ended here; returns what made them end early, if anything.
+
+        Raises PipelineClosed where the supervisor is gone.
+        """
+        self.say("finished")
+        if not self._wait(lambda: self._bye) or self._bye is None:
+            raise PipelineClosed("the supervisor is gone")
+        error = self._bye["error"]
+        return None if error is None else from_json(error)
 
     def close(self) -> None:
         """Deliver what was sent to those who live, and leave."""
