@@ -41,6 +41,7 @@ class Detections:
         score: ArrayLike = (),
         class_id: ArrayLike = (),
         labels: Mapping[int, str] | None = None,
+        track_id: ArrayLike | None = None,
     ) -> Detections:
         """Build from anything array-like; without arguments, no objects."""
         return cls(
@@ -48,14 +49,18 @@ class Detections:
             np.asarray(score, np.float32).reshape(-1),
             np.asarray(class_id, np.int32).reshape(-1),
             labels or {},
+            None if track_id is None else np.asarray(track_id, np.int64).reshape(-1),
         )
 
     def __post_init__(self) -> None:
         n = len(self.score)
-        if self.xyxy.shape != (n, 4) or self.class_id.shape != (n,):
+        track = (n,) if self.track_id is None else self.track_id.shape
+        if self.xyxy.shape != (n, 4) or not (
+            self.score.shape == self.class_id.shape == track == (n,)
+        ):
             raise ValueError(
                 f"lengths differ: xyxy {self.xyxy.shape}, score {self.score.shape}, "
-                f"class_id {self.class_id.shape}"
+                f"class_id {self.class_id.shape}, track_id {track}"
             )
 
     def __len__(self) -> int:
@@ -93,6 +98,8 @@ class Detections:
     @classmethod
     def from_wire(cls, wire: dict[str, Any]) -> Detections:
         """The inverse of to_wire. Raises ValueError, TypeError or KeyError on anything else."""
+        if not isinstance(wire, dict) or not isinstance(wire["l"], dict):
+            raise TypeError("detections and their labels must be dicts")
         track = wire.get("t")
         labels = wire["l"]
         if not all(type(k) is int and type(v) is str for k, v in labels.items()):

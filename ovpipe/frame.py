@@ -1,4 +1,8 @@
-"""Frame: one unit of data on an edge: a header, named ndarrays, metadata."""
+"""Frame: one unit of data on an edge: a header, named ndarrays, metadata.
+
+Law: a frame never changes. Its arrays are read by several stages at a time: who wants other
+pixels makes another array.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +43,10 @@ class Frame:
     seq: int = UNSET
     pts_ns: int | None = None
     captured_ns: int = UNSET
+
+    def __post_init__(self) -> None:
+        if "image" in self.arrays:
+            raise ValueError("an array cannot be named 'image': that is the frame's picture")
 
     def with_(
         self,

@@ -8,13 +8,17 @@
 
 Video is carried as I420: half the bytes of BGR and what decoders give. It is converted where
 somebody asks for it, once per image. `matrix` and `full_range` say how YUV is to be turned
-into RGB (ITU-R BT.601 or BT.709; limited 16..235 or full 0..255).
+into RGB (ITU-R BT.601 or BT.709; limited 16..235 or full 0..255); the other formats carry them
+along, for whoever makes YUV of them again.
+
+Law: colours are within 3 of 255 of what swscale makes of the same picture; `write` fills the very
+array that it was given, or raises; pixels that came in are never written.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +42,8 @@ class Image:
 
     def __post_init__(self) -> None:
         shape, dtype = self.data.shape, self.data.dtype
+        if self.format not in get_args(ImageFormat) or self.matrix not in get_args(Matrix):
+            raise ValueError(f"no such pixels: format {self.format!r}, matrix {self.matrix!r}")
         ok = dtype == np.uint8 and {
             "i420": len(shape) == 2 and shape[0] % 3 == 0 and shape[1] % 2 == 0,
             "gray": len(shape) == 2,
@@ -74,31 +80,49 @@ class Image:
         if self.format == to:
             return self.data
         if to not in self._cache:
-            shape = (self.height, self.width) if to == "gray" else (self.height, self.width, 3)
-            self._cache[to] = self.write(to, np.empty(shape, np.uint8))
+            self._cache[to] = self.write(to, np.empty(self._shape(to), np.uint8))
         return self._cache[to]
 
+    def _shape(self, to: ImageFormat) -> tuple[int, ...]:
+        if to == "i420":
+            raise ValueError(f"a {self.format} image is not converted to i420")
+        return (self.height, self.width) if to == "gray" else (self.height, self.width, 3)
+
     def write(self, to: ImageFormat, out: U8) -> U8:
-        """Convert to `bgr`, `rgb` or `gray` straight into `out` (a loaned array, say)."""
+        """Convert to `bgr`, `rgb` or `gray` straight into `out` (a loaned array, say).
+
+        Raises ValueError where `out` is not what the conversion gives: cv2 would write to an array
+        of its own then, without a word.
+        """
+        shape = self.data.shape if to == self.format else self._shape(to)
+        if out.shape != shape or out.dtype != np.uint8 or not out.flags.writeable:
+            raise ValueError(
+                f"cannot write {to} to an array of shape {out.shape}, dtype {out.dtype}, "
+                f"writeable {out.flags.writeable}: it takes uint8 of shape {shape}"
+            )
         if self.format == to:
             np.copyto(out, self.data)
+            return out
+        if self.format == "i420" and to == "gray":
+            np.copyto(out, self.data[: self.height])
+            return out
+        if not out.flags.c_contiguous:  # of the other layouts, cv2 refuses some
+            np.copyto(out, self.write(to, np.empty(shape, np.uint8)))
             return out
         try:
             import cv2
         except ImportError:
             raise MissingExtra("colour conversion", "cv2", "draw") from None
-        if self.format == "i420" and to != "gray":
+        if self.format == "i420":
             if self.matrix == "bt601" and not self.full_range:
                 code = cv2.COLOR_YUV2BGR_I420 if to == "bgr" else cv2.COLOR_YUV2RGB_I420
                 cv2.cvtColor(self.data, code, dst=out)
                 return out
             h, w = self.height, self.width
             chroma = self.data[h:].reshape(2, h // 2, w // 2)
-            planes = [self.data[:h], *(cv2.resize(c, (w, h), interpolation=0) for c in chroma)]
-            cv2.transform(cv2.merge(planes), _yuv_matrix(self.matrix, self.full_range, to), dst=out)
-            return out
-        if self.format == "i420":
-            np.copyto(out, self.data[: self.height])
+            large = (cv2.resize(c, (w, h), interpolation=cv2.INTER_NEAREST) for c in chroma)
+            planes = cv2.merge([self.data[:h], *large])
+            cv2.transform(planes, _yuv_matrix(self.matrix, self.full_range, to), dst=out)
             return out
         code = cast(int, getattr(cv2, f"COLOR_{self.format.upper()}2{to.upper()}"))
         cv2.cvtColor(self.data, code, dst=out)

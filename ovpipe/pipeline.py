@@ -159,11 +159,11 @@ class Pipeline:
             )  # fmt: skip
         for _, theirs in taps.values():
             theirs.close()
+        threading.Thread(target=self._listen, name="ovpipe-host", daemon=True).start()
         control.send(
             host,
             {"t": "graph", "graph": graph.to_json(), "drain_timeout_s": self._drain_timeout_s},
         )
-        threading.Thread(target=self._listen, name="ovpipe-host", daemon=True).start()
         try:
             for name, reader in self._readers.items():
                 reader.join(taps[name][0])

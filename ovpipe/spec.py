@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 WhenFull = Literal["block", "drop_oldest"]
@@ -18,7 +17,6 @@ WhenFull = Literal["block", "drop_oldest"]
 DEFAULT_DEPTH = 4
 START_TIMEOUT_S = 30.0
 INFER_START_TIMEOUT_S = 120.0
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class StageSpec:
     role: Literal["producer", "transform", "consumer"]
     live: bool = False
     inputs: tuple[InputSpec, ...] | None = None
-    options: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    options: Mapping[str, Any] = field(default_factory=dict)
     for_each: Mapping[str, Mapping[str, Any]] | None = None
     run: RunSpec = RunSpec()
     description: str = ""

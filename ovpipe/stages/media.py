@@ -26,6 +26,7 @@ from ovpipe.frame import ImageFormat, Matrix
 STILLS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_SIDE = 16384
 MAX_PIXELS = 256 * 2**20
+_PLAYLISTS = {"hls", "dash", "concat", "sdp"}  # may wait for ever for more to be named
 _MAX_IMAGE_FILE_BYTES = 4 * MAX_PIXELS
 _MATRIX: dict[int, Matrix] = {0: "bt601", 1: "bt709", 2: "bt601", 5: "bt601", 6: "bt601"}
 _MPEG, _JPEG = 1, 2  # AVColorRange
@@ -49,6 +50,8 @@ def open_container(path: Path, still: bool) -> Any:
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise unreadable(path, error) from None
     try:
+        if container.format.name in _PLAYLISTS:
+            raise PreflightError(f"'{path}' is a playlist; give the videos that it names")
         if not container.streams.video:
             raise PreflightError(f"no video stream in '{path}'; give a video or an image")
         stream = container.streams.video[0]

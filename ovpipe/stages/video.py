@@ -218,7 +218,7 @@ class Video(Producer):
         if target == "gray":
             return Image(self._copy(planes[0]), target, matrix, full_range)
         height, width = planes[0].shape
-        data = self.loan((height * 3 // 2, width), np.uint8)
+        data: NDArray[Any] = self.loan((height * 3 // 2, width), np.uint8)
         np.copyto(data[:height], planes[0])
         chroma = data[height:].reshape(2, height // 2, width // 2)
         np.copyto(chroma[0], planes[1])

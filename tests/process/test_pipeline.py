@@ -30,7 +30,7 @@ def test_read_gives_every_frame_in_order():
 
 def test_from_yaml(tmp_path):
     config = tmp_path / "c.yaml"
-    config.write_text(f"version: 1\nstages:\n  src: {{kind: '{S}Count', count: ${{N}}}}\n")
+    config.write_text(f"version: 1\nstages:\n  src:\n    kind: {S}Count\n    count: ${{N}}\n")
     with ovpipe.Pipeline.from_yaml(config, {"N": "7"}) as pipeline:
         assert [f.seq for f in pipeline.read("src")] == list(range(7))
 
@@ -65,9 +65,13 @@ def test_leaving_early_ends_everything():
 
 
 def test_an_exception_of_the_host_ends_everything_and_comes_through():
-    with pytest.raises(KeyError, match="mine"), counting(count=10**9) as pipeline:
-        for _ in pipeline.read("tag"):
-            raise KeyError("mine")
+    def embedded():
+        with counting(count=10**9) as pipeline:
+            for _ in pipeline.read("tag"):
+                raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        embedded()
 
 
 def test_a_failing_stage_raises_with_cause_and_remote_traceback():

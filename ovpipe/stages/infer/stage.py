@@ -122,7 +122,6 @@ class Infer(AsyncTransform):
         from ovpipe.queue import AsyncInferQueue
 
         self._queue = AsyncInferQueue(compiled, self.jobs)
-        self._queue.set_callback(self._completed)
         if picture:
             size, jobs = facts.input_size, len(self._queue)
             self._feed = PictureFeed(
@@ -143,17 +142,24 @@ class Infer(AsyncTransform):
         job = _Job(frame, done)
         try:
             job.fed = self._feed.take(frame)
-            self._queue.start_async(job.fed.inputs, job, share_inputs=True)
+            # The job is no userdata: the queue remembers those, and with it the frame's memory.
+            then = partial(self._inferred, job)
+            self._queue.start_async(job.fed.inputs, share_inputs=True, then=then)
         except (FrameError, RuntimeError, TypeError, ValueError) as error:
             self._end(job, error)
         return partial(self._finish, job)
 
-    def _completed(self, request: Any, job: _Job) -> None:
+    def _inferred(self, job: _Job, request: Any, _: Any, error: BaseException | None) -> None:
         """In the slot's thread: take the outputs out of the slot, which is then free again."""
-        job.outputs = {
-            name: request.get_output_tensor(i).data.copy() for i, name in enumerate(self._names)
-        }
-        self._end(job, None)
+        try:
+            if error is None:
+                job.outputs = {
+                    name: request.get_output_tensor(i).data.copy()
+                    for i, name in enumerate(self._names)
+                }
+        except Exception as failure:  # noqa: BLE001 - raised by _finish, on the stage's thread
+            error = failure
+        self._end(job, error)
 
     def _end(self, job: _Job, error: BaseException | None) -> None:
         job.error = error

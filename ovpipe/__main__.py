@@ -1,0 +1,5 @@
+"""`python -m ovpipe` is `ovpipe`."""
+
+from ovpipe.cli import main
+
+main()

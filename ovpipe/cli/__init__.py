@@ -1,0 +1,67 @@
+"""The command line: `ovpipe COMMAND`. Commands are imported when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from ovpipe import __version__
+from ovpipe.errors import ConfigError, OvpipeError
+
+_COMMANDS = {
+    "run": "ovpipe.cli.run:run",
+    "validate": "ovpipe.cli.config:validate",
+    "graph": "ovpipe.cli.config:graph",
+    "schema": "ovpipe.cli.config:schema",
+    "stages": "ovpipe.cli.config:stages",
+}
+
+
+class _Lazy(click.Group):
+    """Knows its commands by name, and imports one when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        where = _COMMANDS.get(cmd_name)
+        if where is None:
+            return None
+        module, _, name = where.partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ovpipe")
+def group() -> None:
+    """Inference on live video and other array streams with OpenVINO.
+
+    \b
+    ovpipe validate yard.yaml             what is wrong with it, if anything
+    ovpipe graph yard.yaml --format svg   a picture of it
+    ovpipe run yard.yaml                  run it until its streams end, or Ctrl-C
+    """
+
+
+def main() -> None:
+    """Entry of the `ovpipe` command: errors become one message and their exit code."""
+    try:
+        group.main(standalone_mode=False, prog_name="ovpipe")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        if len(error.problems) > 1:
+            click.echo(f"{len(error.problems)} problems", err=True)
+        sys.exit(error.exit_code)
+    except OvpipeError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,175 @@
+"""YAML text -> a tree of values, each with its place. The only file that knows yaml.
+
+The parser's events are composed here and not by the yaml package, since that builds objects
+from tags, expands aliases without bound, and lets the last of two equal keys win.
+
+Law: `parse` gives a Node or raises ConfigError with a place; no text makes it run code, recurse
+deeper than MAX_DEPTH, or make more than MAX_NODES nodes, aliases expanded. Scalars are those
+of YAML 1.2's core schema: `no`, `on` and `yes` are strings.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ovpipe.errors import ConfigError, Problem
+from ovpipe.spec import Place
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 64
+MAX_NODES = 100_000
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf"), float("inf")),
+    "-.inf": float("-inf"),
+    ".nan": float("nan"),
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value: a dict of str to Node, a list of Node, or a scalar.
+
+    `plain`: a scalar written without quotes, whose type is read off its text. `keys`: where
+    each key of a mapping stands.
+    """
+
+    value: Any
+    place: Place
+    plain: bool = False
+    text: str = ""
+    keys: dict[str, Place] | None = None
+
+
+def read(path: str | Path) -> str:
+    """The text of a file, or of stdin for `-`. Raises ConfigError."""
+    name = str(path)
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            if Path(path).stat().st_size > MAX_BYTES:
+                raise ConfigError(f"{name}: larger than {MAX_BYTES >> 20} MiB: not a configuration")
+            with open(path, "rb") as file:
+                data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{name}: larger than {MAX_BYTES >> 20} MiB: not a configuration")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        raise ConfigError([Problem("not UTF-8", "", name, line, column)]) from None
+
+
+def parse(text: str, file: str = "") -> Node:
+    """The tree of the one document in `text`. Raises ConfigError."""
+    composer = _Composer(file)
+    try:
+        return composer.document(yaml.parse(text, Loader=_Loader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
+        raise _wrong(f"not YAML: {error.problem or error.context}", place) from None
+    except yaml.YAMLError as error:
+        raise _wrong(f"not YAML: {str(error).splitlines()[0]}", Place(file, 1, 1)) from None
+
+
+def scalar(text: str) -> Any:
+    """The value of a plain scalar, by YAML 1.2's core schema."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if len(text) <= 40:
+        if _INT.fullmatch(text):
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+    return text
+
+
+def _wrong(message: str, place: Place) -> ConfigError:
+    return ConfigError([Problem(message, "", place.file, place.line, place.column)])
+
+
+class _Composer:
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._nodes = 0
+
+    def _place(self, event: Any) -> Place:
+        return Place(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def document(self, events: Iterator[Any]) -> Node:
+        root: Node | None = None
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                if root is not None:
+                    raise _wrong("a second document: one file is one pipeline", self._place(event))
+                root = self._node(next(events), events, 0)
+        if root is None:
+            raise _wrong("the file is empty", Place(self._file, 1, 1))
+        return root
+
+    def _count(self, nodes: int, place: Place) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            raise _wrong(f"more than {MAX_NODES} values, aliases expanded", place)
+
+    def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
+        place = self._place(event)
+        if depth > MAX_DEPTH:
+            raise _wrong(f"nested deeper than {MAX_DEPTH} levels", place)
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._anchors:
+                raise _wrong(f"alias '*{event.anchor}' has no anchor before it", place)
+            node, size = self._anchors[event.anchor]
+            self._count(size, place)
+            return node
+        if event.tag is not None:
+            raise _wrong(f"the tag '{event.tag}' is not allowed: values only", place)
+        before, anchor = self._nodes, event.anchor
+        self._count(1, place)
+        if isinstance(event, yaml.MappingStartEvent):
+            node = self._mapping(place, events, depth)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            items = []
+            while not isinstance(event := next(events), yaml.SequenceEndEvent):
+                items.append(self._node(event, events, depth + 1))
+            node = Node(items, place)
+        else:
+            plain = not event.style  # quoted and block scalars have one
+            value = scalar(event.value) if plain else event.value
+            node = Node(value, place, plain, event.value)
+        if anchor is not None:
+            self._anchors[anchor] = node, self._nodes - before
+        return node
+
+    def _mapping(self, place: Place, events: Iterator[Any], depth: int) -> Node:
+        value: dict[str, Node] = {}
+        keys: dict[str, Place] = {}
+        while not isinstance(event := next(events), yaml.MappingEndEvent):
+            where = self._place(event)
+            if not isinstance(event, yaml.ScalarEvent) or event.tag is not None:
+                raise _wrong("a key must be plain text", where)
+            if event.value in keys:
+                first = keys[event.value].line
+                raise _wrong(f"the key '{event.value}' stands twice (first in line {first})", where)
+            keys[event.value] = where
+            value[event.value] = self._node(next(events), events, depth + 1)
+        return Node(value, place, keys=keys)

@@ -1,0 +1,60 @@
+"""Paths that stages write to: `rec/{stream}.mp4` is one file a stream.
+
+Law: whatever a stream is called, its file lies in the folder that the pattern names. A key is
+made one plain file name: no separators, no leading dot, not too long.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from ovpipe.errors import PreflightError
+
+STREAM = "{stream}"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where a file finds no more room: on the disk, in the quota, in one file."""
+_MAX_NAME_BYTES = 150
+
+
+def for_stream(pattern: str, stream: str) -> Path:
+    """The path of one stream's file."""
+    return Path(pattern.replace(STREAM, safe_name(stream))).expanduser()
+
+
+def safe_name(stream: str) -> str:
+    """`cam/gate` -> `cam_gate`; never empty, never hidden, never a way out of the folder."""
+    name = re.sub(r"[^\w.-]", "_", stream).lstrip(".")
+    return name.encode("utf-8")[:_MAX_NAME_BYTES].decode("utf-8", "ignore") or "stream"
+
+
+def prepare(pattern: str) -> None:
+    """Create the folder of the files; PreflightError where nothing can be written in it.
+
+    Of a folder whose own name depends on the stream, the part above it.
+    """
+    if not pattern or pattern.endswith("/"):
+        raise PreflightError(f"path '{pattern}' names no file; add its name")
+    folder = Path(pattern).expanduser().parent
+    while STREAM in str(folder):
+        folder = folder.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # The one way to know: permissions say nothing of a read-only file system, or to root.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    if Path(pattern).expanduser().is_dir():
+        raise PreflightError(f"path '{pattern}' is a folder; add the name of a file")
+
+
+def unwritable(path: Path, error: OSError) -> PreflightError:
+    """One line for a path that cannot be written."""
+    reason = error.strerror or os.strerror(error.errno or 0)
+    return PreflightError(
+        f"cannot write to '{path}': {reason}; give a path in a folder that can be written"
+    )
