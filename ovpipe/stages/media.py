@@ -27,6 +27,7 @@ STILLS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", "
 MAX_SIDE = 16384
 MAX_PIXELS = 256 * 2**20
 _PLAYLISTS = {"hls", "dash", "concat", "sdp"}  # may wait for ever for more to be named
+_NOT_VIDEO = {"tty"}  # FFmpeg would draw any text file as a terminal
 _MAX_IMAGE_FILE_BYTES = 4 * MAX_PIXELS
 _MATRIX: dict[int, Matrix] = {0: "bt601", 1: "bt709", 2: "bt601", 5: "bt601", 6: "bt601"}
 _MPEG, _JPEG = 1, 2  # AVColorRange
@@ -52,6 +53,8 @@ def open_container(path: Path, still: bool) -> Any:
     try:
         if container.format.name in _PLAYLISTS:
             raise PreflightError(f"'{path}' is a playlist; give the videos that it names")
+        if container.format.name in _NOT_VIDEO:
+            raise unreadable(path, ValueError())
         if not container.streams.video:
             raise PreflightError(f"no video stream in '{path}'; give a video or an image")
         stream = container.streams.video[0]
@@ -60,6 +63,8 @@ def open_container(path: Path, still: bool) -> Any:
             raise PreflightError(
                 f"no decoder for the video in '{path}'; convert it, to H.264 for example"
             )
+        if (context.width, context.height) == (0, 0):
+            raise unreadable(path, ValueError())
         check_size(f"'{path}'", context.width, context.height)
     except PreflightError:
         container.close()
@@ -85,7 +90,8 @@ def unreadable(path: Path, error: BaseException) -> PreflightError:
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ValueError):
         return PreflightError(f"cannot read '{path}': {error.strerror}; check the path")
     return PreflightError(
-        f"cannot read '{path}': not a video or image, or its beginning is damaged; "
+        f"cannot read '{path}': not a video or image, or damaged from the beginning, or larger "
+        f"than {MAX_SIDE} pixels a side; "
         "see what `ffprobe` says about it"
     )
 
@@ -95,7 +101,7 @@ def check_size(what: str, width: int, height: int) -> None:
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
         raise PreflightError(
             f"{what}: pictures of {width}x{height} cannot be read; at most {MAX_SIDE} pixels a "
-            f"side and {MAX_PIXELS} in all (0x0: the file does not say a size that is possible)"
+            f"side and {MAX_PIXELS} in all; scale it down first"
         )
 
 
