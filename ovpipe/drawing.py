@@ -109,12 +109,14 @@ def _edge(edge: Edge, source: tuple[float, float], target: tuple[float, float]) 
     line = f"M{x1:g} {y1:g} C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"
     dash = "" if edge.when_full == "block" else ' stroke-dasharray="6 4"'
     # At the end of the curve, where those that leave one stage have parted.
-    x, y = x2 - 58, y2 - 7
+    at = f'x="{x2 - 62:g}" y="{y2 - 8:g}" font-size="11" text-anchor="middle"'
+    text = escape(label(edge))
     return [
         f'<path d="{line}" fill="none" stroke="#78909c" stroke-width="2"{dash} '
         f'marker-end="url(#tip)"/>',
-        f'<text x="{x:g}" y="{y:g}" font-size="11" text-anchor="middle" fill="#455a64" '
-        f'stroke="#fafafa" stroke-width="3" paint-order="stroke">{escape(label(edge))}</text>',
+        # Twice: a wide outline in the colour of the ground, so that no curve crosses the words.
+        f'<text {at} stroke="#fafafa" stroke-width="4">{text}</text>',
+        f'<text {at} fill="#455a64">{text}</text>',
     ]
 
 

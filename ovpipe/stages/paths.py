@@ -38,7 +38,10 @@ def prepare(pattern: str) -> None:
     """
     if not pattern or pattern.endswith("/"):
         raise PreflightError(f"path '{pattern}' names no file; add its name")
-    folder = Path(pattern).expanduser().parent
+    path = Path(pattern).expanduser()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return  # /dev/stderr, a named pipe: nothing is created
+    folder = path.parent
     while STREAM in str(folder):
         folder = folder.parent
     try:
@@ -48,7 +51,7 @@ def prepare(pattern: str) -> None:
             pass
     except OSError as error:
         raise unwritable(folder, error) from None
-    if Path(pattern).expanduser().is_dir():
+    if path.is_dir():
         raise PreflightError(f"path '{pattern}' is a folder; add the name of a file")
 
 

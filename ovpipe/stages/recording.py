@@ -96,15 +96,13 @@ class Recording:
             picture.pict_type = 1  # I: frames may come slower than their rate says
             self._key = ticks
         self._last = ticks
-        for packet in self._stream.encode(picture):
-            self._container.mux(packet)
+        self._mux(self._stream.encode(picture))
 
     def finish(self) -> None:
         """Write what the encoder still holds, and close."""
         try:
-            for packet in self._stream.encode():
-                self._container.mux(packet)
-            self._container.close()
+            self._mux(self._stream.encode())
+            self._close()
         except OSError as error:
             _log.warning("the end of %s is lost: %s", self._file.name, error)
             self.abandon()
@@ -113,11 +111,31 @@ class Recording:
     def abandon(self) -> None:
         """Give the file up as it is; where nothing of it plays, it goes."""
         with suppress(OSError):
-            self._container.close()
+            self._close()
         self._file.close()
         if isinstance(self._file, io.FileIO) and not _plays(Path(self._file.name)):
             with suppress(OSError):
                 os.unlink(self._file.name)
+
+    def _mux(self, packets: list[Any]) -> None:
+        try:
+            for packet in packets:
+                self._container.mux(packet)
+        except library().error.FFmpegError:
+            self._raise_cause()
+            raise
+
+    def _close(self) -> None:
+        try:
+            self._container.close()
+        except library().error.FFmpegError:
+            self._raise_cause()
+            raise
+
+    def _raise_cause(self) -> None:
+        """What the file said, where FFmpeg has made an error of its own of it."""
+        if isinstance(self._file, File) and self._file.error is not None:
+            raise self._file.error
 
     def _ticks(self, pts_ns: int | None) -> int:
         """Time in the file: from 0, rising; a step back in the source goes on one step later."""
@@ -136,17 +154,17 @@ class Recording:
 class File(io.FileIO):
     """Takes blocks whole or not at all; after one that found no room, none: what is there plays."""
 
-    full = False
+    error: OSError | None = None
 
     def write(self, data: Any) -> int:
         """Raises OSError once; what closes the container afterwards is let pass."""
         block = memoryview(data)
         written = 0
         try:
-            while written < len(block) and not self.full:
+            while written < len(block) and self.error is None:
                 written += super().write(block[written:]) or 0
-        except OSError:
-            self.full = True
+        except OSError as error:
+            self.error = error
             self.truncate(self.tell() - written)
             raise
         return len(block)

@@ -148,17 +148,17 @@ class Video(Producer):
                     return
                 pts_ns += self._offset_ns
                 self._end_ns = max(self._end_ns, pts_ns + step_ns)
-                if self.fps and not self._due(pts_ns):
+                if self.fps and not self._due(pts_ns, step_ns):
                     continue
             yield Frame(image=self._image(picture), pts_ns=pts_ns, meta=meta)
 
-    def _due(self, pts_ns: int) -> bool:
+    def _due(self, pts_ns: int, step_ns: int) -> bool:
         """One frame for each 1/fps of time.
 
-        The quarter lets a frame come a little before its time, or the jitter of timestamps
-        rounded to milliseconds would thin a video out that has the wanted rate already.
+        A frame may come a third of the source's interval early, or timestamps rounded to
+        milliseconds would thin a video out that has the wanted rate already.
         """
-        slot = int(pts_ns * self.fps / _NS + 0.25)
+        slot = int((pts_ns + step_ns // 3) * self.fps / _NS)
         due = slot != self._slot
         self._slot = slot
         return due

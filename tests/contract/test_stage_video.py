@@ -46,7 +46,9 @@ def indices(stage: Video) -> list[int]:
 def test_all_frames_in_order(
     tmp_path: Path, name: str, codec: str, pix_fmt: str, form: Any
 ) -> None:
-    stage = Video(url=str(clip(tmp_path / name, codec=codec, pix_fmt=pix_fmt)), format=form)
+    color_range = 2 if pix_fmt.startswith("yuvj") else 1
+    path = clip(tmp_path / name, codec=codec, pix_fmt=pix_fmt, color_range=color_range)
+    stage = Video(url=str(path), format=form)
     frames = play(stage)
     assert len(frames) == FRAMES
     assert failed(stage) == {}
@@ -56,7 +58,10 @@ def test_all_frames_in_order(
     assert {frame.meta.get("fps") for frame in frames} == {25.0}
     images = [frame.image for frame in frames if frame.image]
     assert {(i.width, i.height, i.format) for i in images} == {(64, 48, form)}
-    assert form == "gray" or [index(image) for image in images] == ALL
+    if form == "i420" or (form == "bgr" and color_range == 1):
+        assert [index(image) for image in images] == ALL
+    else:  # the brightness of the first and last, in whatever range
+        assert np.ptp([image.gray().mean() for image in images]) == pytest.approx(120, abs=21)
 
 
 @pytest.mark.parametrize("color_range", [1, 2])
@@ -237,12 +242,13 @@ def test_a_truncated_file_gives_what_it_has_and_one_error(
     tmp_path: Path, name: str, codec: str, options: dict[str, str]
 ) -> None:
     path = clip(tmp_path / name, frames=40, codec=codec, options=options)
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 2 // 3])
+    with av.open(str(path)) as container:
+        last = [packet for packet in container.demux(video=0) if packet.size][20]
+    path.write_bytes(path.read_bytes()[: last.pos + last.size // 2])
     stage = Video(url=str(path))
     found = indices(stage)
     assert found == list(range(len(found)))
-    assert 5 <= len(found) < 40
+    assert 10 <= len(found) <= 21
     assert failed(stage) == {"decode_error": 1}
 
 

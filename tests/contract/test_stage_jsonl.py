@@ -1,0 +1,235 @@
+"""The jsonl stage: valid, whole lines, wherever they go, and when they cannot go there."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ovpipe.detections import Detections
+from ovpipe.errors import FrameError, PreflightError
+from ovpipe.frame import Frame, Image
+from ovpipe.stages.jsonl import Jsonl
+
+FOUND = Detections.of([[1, 2.00049, 3.3333333, 4]], [0.93], [1], {1: "person"})
+
+
+def frame(seq: int = 0, stream: str = "cam", **parts: Any) -> Frame:
+    image = Image(np.zeros((48, 64, 3), np.uint8))
+    return Frame(image=image, stream=stream, seq=seq, pts_ns=seq * 40_000_000, **parts)
+
+
+def strict(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def written(stage: Jsonl, frames: list[Frame]) -> None:
+    stage.open()
+    for each in frames:
+        stage.consume(each)
+    for stream in dict.fromkeys(each.stream for each in frames):
+        stage.end_of_stream(stream)
+    stage.close()
+
+
+def lines(path: Path) -> list[Any]:
+    text = path.read_text("utf-8")
+    assert not text or text.endswith("\n")
+    return [strict(line) for line in text.splitlines()]
+
+
+def line(tmp_path: Path, one: Frame, **options: Any) -> Any:
+    path = tmp_path / "line.jsonl"
+    written(Jsonl(path=str(path), **options), [one])
+    (only,) = lines(path)
+    return only
+
+
+def test_a_line_is_exactly_this(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "out.jsonl"
+    written(Jsonl(path=str(path)), [frame(7, detections=FOUND, meta={"fps": 25}), frame(8)])
+    assert path.read_text() == (
+        '{"v":1,"stream":"cam","seq":7,"pts":0.28,"width":64,"height":48,"detections":['
+        '{"label":"person","class_id":1,"score":0.93,"box":[1.0,2.0,3.333,4.0]}]}\n'
+        '{"v":1,"stream":"cam","seq":8,"pts":0.32,"width":64,"height":48,"detections":[]}\n'
+    )
+
+
+def test_what_is_unknown_is_null(tmp_path: Path) -> None:
+    got = line(tmp_path, Frame(stream="cam", seq=0))
+    assert (got["pts"], got["width"], got["height"]) == (None, None, None)
+
+
+def test_tracks_classes_and_metadata(tmp_path: Path) -> None:
+    tracked = replace(FOUND, track_id=np.array([2**40]))
+    classes = [{"label": "cat", "class_id": 3, "score": 0.5}]
+    one = frame(detections=tracked, meta={"classes": classes, "zone": "gate", 5: (1, b"\0\1")})
+    assert line(tmp_path, one)["detections"][0]["track_id"] == 2**40
+    assert line(tmp_path, one)["classes"] == classes
+    assert "meta" not in line(tmp_path, one)
+    assert line(tmp_path, one, meta=True)["meta"] == {"zone": "gate", "5": [1, "AAE="]}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_json_cannot_say_is_not_written(tmp_path: Path, bad: float) -> None:
+    found = Detections.of(
+        [[0, 0, 1, 1], [0, bad, 1, 1], [2, 2, 3, 3]], [0.5, 0.5, bad], [0, 0, 0], {0: "é \ud800\n"}
+    )
+    got = line(tmp_path, frame(detections=found, meta={"x": [bad]}), meta=True)
+    assert [row["box"] for row in got["detections"]] == [[0, 0, 1, 1]]
+    assert got["meta"] == {"x": [None]}
+    assert got["detections"][0]["label"] == "é \ud800\n"
+
+
+def test_a_file_per_stream_and_no_way_out_of_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    streams = ["cam/gate", "../../up", "/etc/x", "..", "", "a\0b", "x" * 400, "camé"]
+    written(
+        Jsonl(path=str(folder / "{stream}.jsonl")), [frame(i, s) for i, s in enumerate(streams)]
+    )
+    assert sorted(path.name for path in tmp_path.rglob("*.jsonl")) == sorted(
+        [
+            "cam_gate.jsonl",
+            "_.._up.jsonl",
+            "_etc_x.jsonl",
+            "stream.jsonl",
+            "a_b.jsonl",
+            "x" * 150 + ".jsonl",
+            "camé.jsonl",
+        ]
+    )
+    assert {path.parent for path in tmp_path.rglob("*.jsonl")} == {folder}
+    assert [got["stream"] for got in lines(folder / "cam_gate.jsonl")] == ["cam/gate"]
+    assert [got["stream"] for got in lines(folder / "stream.jsonl")] == ["..", ""]
+
+
+def test_streams_share_a_file_without_a_placeholder(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    written(Jsonl(path=str(path)), [frame(0, "a"), frame(0, "b"), frame(1, "a")])
+    assert [(got["stream"], got["seq"]) for got in lines(path)] == [("a", 0), ("b", 0), ("a", 1)]
+
+
+def test_a_new_run_replaces_or_appends(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    written(Jsonl(path=str(path)), [frame(0)])
+    written(Jsonl(path=str(path)), [frame(1)])
+    assert [got["seq"] for got in lines(path)] == [1]
+    with path.open("a") as file:
+        file.write('{"v":1,"half')
+    written(Jsonl(path=str(path), append=True), [frame(2)])
+    whole = [text for text in path.read_text().splitlines() if text.endswith("}")]
+    assert [strict(text)["seq"] for text in whole] == [1, 2]
+
+
+def test_lines_are_there_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    stage = Jsonl(path=str(path))
+    stage.open()
+    stage.consume(frame(3))
+    assert [got["seq"] for got in lines(path)] == [3]
+    stage.close()
+    stage.close()
+
+
+# -- where nothing can be written -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["file/out.jsonl", "folder", "folder/", "", "file/{stream}/o.jsonl"]
+)
+def test_open_says_where_nothing_can_be_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(PreflightError) as caught:
+        Jsonl(path=f"{tmp_path}/{name}" if name else "").open()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def room() -> Iterator[Any]:
+    """Sets how large a file may become."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size or soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_without_room_a_frame_fails_whole_and_later_ones_go_on(tmp_path: Path, room: Any) -> None:
+    path = tmp_path / "out.jsonl"
+    stage = Jsonl(path=str(path))
+    stage.open()
+    size = 0
+    failed = []
+    for seq in range(30):
+        if seq == 5:
+            room(size + 150)  # one line and a half
+        if seq == 20:
+            room(0)
+        try:
+            stage.consume(frame(seq))
+        except FrameError as error:
+            assert error.reason == "disk_full"
+            failed.append(seq)
+        size = path.stat().st_size
+    stage.close()
+    assert failed == list(range(6, 20))
+    assert [got["seq"] for got in lines(path)] == [*range(6), *range(20, 30)]
+
+
+def test_a_full_device() -> None:
+    stage = Jsonl(path="/dev/full")
+    stage.open()
+    for seq in range(3):
+        with pytest.raises(FrameError) as caught:
+            stage.consume(frame(seq))
+        assert caught.value.reason == "disk_full"
+    stage.close()
+
+
+OUT = """
+import sys
+from ovpipe.frame import Frame
+from ovpipe.errors import FrameError
+from ovpipe.stages.jsonl import Jsonl
+stage = Jsonl(path="-")
+stage.open()
+for seq in range(int(sys.argv[1])):
+    try:
+        stage.consume(Frame(stream="cam", seq=seq))
+    except FrameError as error:
+        print(error.reason, file=sys.stderr)
+        break
+stage.close()
+"""
+
+
+def test_standard_output() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", OUT, "3"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert [strict(text)["seq"] for text in ended.stdout.splitlines()] == [0, 1, 2]
+    assert ended.stderr == ""
+
+
+def test_a_reader_that_has_gone_ends_it_quietly() -> None:
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", OUT, "1000000"], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert os.read(read, 10)
+    os.close(read)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "link_lost\n")

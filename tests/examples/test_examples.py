@@ -1,0 +1,32 @@
+"""Every example runs and prints what it says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path("examples").absolute()
+CONFIG = "version: 1\nstages:\n  clip: {kind: synthetic, count: 3}\n"
+
+CASES = {
+    "hello.py": (["c.yaml", "clip"], "clip 0: nothing\nclip 1: nothing\nclip 2: nothing\n"),
+    "own_stage.py": ([], "4: "),
+    "queue_alone.py": ([], "7 7.0\n"),
+}
+
+
+def test_no_example_is_left_out():
+    assert {p.name for p in EXAMPLES.glob("*.py")} == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_example(name, tmp_path):
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    arguments, says = CASES[name]
+    ended = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert says in ended.stdout
