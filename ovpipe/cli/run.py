@@ -56,7 +56,8 @@ def run(config: str, drain_timeout: float, json_: bool) -> None:
         outcome = supervisor.run()
     seconds = time.monotonic() - began
     code = 128 + forced[-1] if outcome.killed and forced else outcome.exit_code
-    say(sys.stderr, ledger_table(outcome.reading))
+    if outcome.error is None or any(a.claimed for a in outcome.reading.accounts):
+        say(sys.stderr, ledger_table(outcome.reading))
     if isinstance(outcome.error, StageError) and outcome.error.remote_traceback:
         say(sys.stderr, outcome.error.remote_traceback.rstrip())
     if outcome.error is not None:

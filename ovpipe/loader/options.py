@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from ovpipe.options import Mark
 from ovpipe.stages.base import Producer, Stage
 
+UNKNOWN_KEY = "unknown key"
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _SIZE = re.compile(r"(\d+)\s*[xX]\s*(\d+)")
@@ -141,7 +142,7 @@ def _fault(error: Any, names: list[str]) -> Fault:
     # pydantic adds the branch of a union to the path; ours ends where the value does.
     path = tuple(p for p in path if isinstance(p, int) or not re.search(r"[\[(-]", p))
     if error["type"] == "extra_forbidden":
-        return Fault(path, "unknown key", near(str(path[-1]), names))
+        return Fault(path, UNKNOWN_KEY, near(str(path[-1]), names))
     if error["type"] == "missing":
         return Fault(path, "is required")
     if error["type"] == "literal_error":

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast, get_args
 from ovpipe.errors import ConfigError, Problem
 from ovpipe.loader.interpolate import InterpolationError, interpolate
 from ovpipe.loader.kinds import Answer, Question, answers
-from ovpipe.loader.options import duration, near
+from ovpipe.loader.options import UNKNOWN_KEY, duration, near
 from ovpipe.loader.tree import Node, scalar
 from ovpipe.spec import InputSpec, PipelineSpec, Place, RunSpec, StageSpec, WhenFull
 
@@ -80,9 +80,7 @@ class Validator:
         """Tell keys that are not known."""
         for key, place in (node.keys or {}).items():
             if key not in known and not key.startswith("x-"):
-                self.tell(
-                    place, f"{path}.{key}" if path else key, "unknown key", near(key, [*known])
-                )
+                self.tell(place, f"{path}.{key}" if path else key, UNKNOWN_KEY, near(key, [*known]))
 
     # -- the whole -----------------------------------------------------------------------
 
@@ -293,7 +291,9 @@ class Validator:
             sets, told.checked, draft.for_each or [""], strict=True
         ):
             for fault in faults:
-                node, full = self._where(draft, stream, where, fault.path)
+                node, full = self._where(
+                    draft, stream, where, fault.path, fault.message == UNKNOWN_KEY
+                )
                 if (full, fault.message) not in seen:
                     seen.add((full, fault.message))
                     hint = fault.hint
@@ -320,9 +320,9 @@ class Validator:
         )
 
     def _where(
-        self, draft: _Draft, stream: str, where: str, path: tuple[str | int, ...]
+        self, draft: _Draft, stream: str, where: str, path: tuple[str | int, ...], unknown: bool
     ) -> tuple[Node | Place, str]:
-        """The nearest place of an option, and its full path."""
+        """The nearest place of an option (its key, where that is unknown), and its full path."""
         own = (draft.for_each or {}).get(stream, {})
         first = path[0] if path else ""
         inside = first in own
@@ -332,8 +332,8 @@ class Validator:
         node: Node | None = (own if inside else draft.options).get(str(first))
         if node is None:
             return draft.node, full
-        if len(path) == 1 and not inside and draft.node.keys:
-            pass
+        if unknown and not inside and draft.node.keys:
+            return draft.node.keys[str(first)], full
         for part in path[1:]:
             inner = node.value
             if isinstance(inner, dict) and part in inner:

@@ -7,7 +7,8 @@ what the encoder and the last fragment held.
 Law: within a file times rise strictly, and size, matrix and range stay; where these change, the
 next file begins (`yard-2.mp4`). A file that exists is not touched, unless `overwrite` says so,
 and then only what was there before the run. Where the disk is full, frames fail with `disk_full`,
-the file ends with its last whole fragment, and the next one begins once there is space.
+the file ends with the last block that found room, and the next one begins once there is space; the
+frames that the encoder held at that moment are in no file.
 
 An I420 frame goes to the encoder as it is; other formats are converted by swscale. H.264 takes
 even sizes only: an odd column or row is cut off.
@@ -15,7 +16,10 @@ even sizes only: an odd column or row is cut off.
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -34,6 +38,8 @@ from ovpipe.stages.recording import Encoding, File, Kind, Recording
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 _NOMINAL_FPS = 25.0
 _RETRY_S = 1.0
+# With less, no block of a file would fit, which shows only when the encoder gives the first one.
+_LEAST_FREE_BYTES = 2**16
 
 
 class VideoWriter(Consumer):
@@ -106,6 +112,8 @@ class VideoWriter(Consumer):
             raise FrameError(f"no space for '{self.path}'", "disk_full")
         wanted = for_stream(self.path, frame.stream)
         wanted.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(wanted.parent).free < _LEAST_FREE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         path, number = wanted, 1
         while path in self._written or (path.exists() and not self.overwrite):
             number += 1

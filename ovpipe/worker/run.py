@@ -218,6 +218,7 @@ class Worker:
                 assert job.frame is not None
                 assert job.lease is not None
                 began = time.monotonic_ns()
+                self.member.shared.set_state(WORKING, began)
                 try:
                     job.finish = stage.submit(job.frame, lambda job=job: done(job))  # type: ignore[misc]
                 except FrameError as error:

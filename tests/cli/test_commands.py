@@ -34,7 +34,7 @@ def test_validate_says_everything_wrong_and_exits_2(ovpipe):
     assert ended.returncode == 2
     assert ended.stdout == ""
     lines = ended.stderr.splitlines()
-    assert lines[0].startswith("error: c.yaml:4:31: stages.a.cuont: unknown key")
+    assert lines[0].startswith("error: c.yaml:4:24: stages.a.cuont: unknown key")
     assert lines[1].startswith("error: c.yaml:5:13: stages.b.kind: unknown kind 'jsnl'")
     assert lines[2:] == ["2 problems"]
 

@@ -108,7 +108,7 @@ stages:
         ("c.yaml:2:1: nmae: unknown key", "did you mean 'name'?"),
         ("c.yaml:5:11: stages.cam.kind: unknown kind 'synthetik'", "did you mean 'synthetic'?"),
         ("c.yaml:6:3: stages.two words: a stage's name is 1 to 64 letters", ""),
-        ("c.yaml:8:12: stages.two words.cuont: unknown key", "did you mean 'count'?"),
+        ("c.yaml:8:5: stages.two words.cuont: unknown key", "did you mean 'count'?"),
         ("c.yaml:9:10: stages.two words.fps: ", "'fast'"),
         ("c.yaml:10:11: stages.two words.live: ", "1"),
         ("c.yaml:13:13: stages.out.inputs.from: is required", ""),
