@@ -23,7 +23,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, Field, dataclass, field
 from typing import ClassVar, Literal, Protocol, dataclass_transform
 
 import numpy as np
@@ -88,7 +88,10 @@ class Stage(ABC):
         for name in inspect.get_annotations(cls):
             if name.startswith("_"):  # private state: never a parameter of __init__
                 default = cls.__dict__.get(name, MISSING)
-                setattr(cls, name, field(default=default, init=False))
+                if isinstance(default, Field):
+                    default.init = False
+                else:
+                    setattr(cls, name, field(default=default, init=False))
         dataclass(kw_only=True, eq=False, repr=False)(cls)
 
     def bind(self, context: Context) -> None:
