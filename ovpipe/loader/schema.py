@@ -120,12 +120,19 @@ def _reserved() -> dict[str, Any]:
 
 def _options(kind: str) -> dict[str, Any]:
     cls = stage_class(kind)
-    whole = model_of(cls).model_json_schema(ref_template="#/$defs/{model}")
+    whole = _ordered(model_of(cls).model_json_schema(ref_template="#/$defs/{model}"))
     return {
         "description": (cls.__doc__ or "").strip().partition("\n")[0],
         "properties": {name: _or_variable(s) for name, s in whole.get("properties", {}).items()},
         "$defs": whole.get("$defs", {}),
     }
+
+
+def _ordered(value: Any) -> Any:
+    """Choices in one order: that of a Literal depends on which equal one was made first."""
+    if isinstance(value, dict):
+        return {k: sorted(v) if k == "enum" else _ordered(v) for k, v in value.items()}
+    return [_ordered(v) for v in value] if isinstance(value, list) else value
 
 
 def _or_variable(schema: dict[str, Any]) -> dict[str, Any]:

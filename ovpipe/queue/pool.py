@@ -49,7 +49,17 @@ class InferenceError(RuntimeError):
 class _Slot:
     """One request and what belongs to its present job."""
 
-    __slots__ = ("home", "inputs", "number", "request", "shared", "start", "then", "userdata")
+    __slots__ = (
+        "callback",
+        "home",
+        "inputs",
+        "number",
+        "request",
+        "shared",
+        "start",
+        "then",
+        "userdata",
+    )
 
     def __init__(self, number: int, request: ov.InferRequest) -> None:
         self.number = number
@@ -59,11 +69,15 @@ class _Slot:
         self.start = threading.Semaphore(0)
         self.inputs: Any = None
         self.userdata: Any = None
+        self.callback: Callback | None = None
         self.then: Then | None = None
 
 
 class _State:
-    """What the threads share with the queue, so that they do not keep the queue itself alive."""
+    """What the threads share with the queue, so that they do not keep the queue itself alive.
+
+    No callback here, but with each job: it may refer to the queue, which must not keep itself.
+    """
 
     def __init__(self, slots: list[_Slot]) -> None:
         self.slots = slots
@@ -71,7 +85,7 @@ class _State:
         self.idle = deque(slots)
         self.busy = 0  # jobs whose callback has not returned
         self.errors: deque[BaseException] = deque()
-        self.callback: Callback | None = None
+        self.stuck = 0  # callbacks that wait for a request to become free
         self.closed = False
 
 
@@ -84,7 +98,7 @@ class AsyncInferQueue:
     raised once and the pool goes on; a bad input leaks no request; an index out of range raises
     IndexError; inputs live until their job has ended; `close()`, `with` and `del` wait for what
     is under way. From inside of a callback `wait_all` raises RuntimeError instead of waiting
-    for itself.
+    for itself, and so does `start_async` where every request waits for such a call.
     """
 
     def __init__(self, model: ov.CompiledModel, jobs: int = 0) -> None:
@@ -93,6 +107,7 @@ class AsyncInferQueue:
         count = jobs or int(model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._state = _State([_Slot(i, model.create_infer_request()) for i in range(count)])
         self._userdata: list[Any] = [None] * count
+        self._callback: Callback | None = None
         self._threads = [
             threading.Thread(
                 target=_serve, args=(self._state, slot), name=f"infer-{slot.number}", daemon=True
@@ -120,8 +135,8 @@ class AsyncInferQueue:
         return list(self._userdata)
 
     def set_callback(self, callback: Callback) -> None:
-        """`callback(request, userdata)` is called for each job that succeeds."""
-        self._state.callback = callback
+        """`callback(request, userdata)` is called for each job started hereafter that succeeds."""
+        self._callback = callback
 
     def is_ready(self) -> bool:
         """True where a request is free: start_async would not wait."""
@@ -161,6 +176,7 @@ class AsyncInferQueue:
             state.busy += 1
             slot.userdata = userdata
             slot.then = then
+            slot.callback = self._callback
             self._userdata[slot.number] = userdata
         try:
             if slot.shared:  # else a copy would land in the memory of an earlier job's owner
@@ -211,14 +227,20 @@ class AsyncInferQueue:
         state = self._state
         inside = threading.current_thread() in self._threads
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not state.closed:
-            if state.errors and not inside:
-                raise state.errors.popleft()
-            if condition():
-                return
-            left = None if deadline is None else deadline - time.monotonic()
-            if (left is not None and left <= 0) or not state.news.wait(left):
-                raise TimeoutError(f"no request was free within {timeout_s} s")
+        state.stuck += inside
+        try:
+            while not state.closed:
+                if state.errors and not inside:
+                    raise state.errors.popleft()
+                if condition():
+                    return
+                if inside and state.stuck >= state.busy:
+                    raise RuntimeError("no request is free, and every callback waits for one")
+                left = None if deadline is None else deadline - time.monotonic()
+                if (left is not None and left <= 0) or not state.news.wait(left):
+                    raise TimeoutError(f"no request was free within {timeout_s} s")
+        finally:
+            state.stuck -= inside
         raise RuntimeError("the queue is closed")
 
 
@@ -234,7 +256,7 @@ def _copies(inputs: Any) -> bool:
 
 def _give_back(state: _State, slot: _Slot) -> None:
     """The slot's job has ended: forget what belonged to it, and let others have the slot."""
-    slot.inputs = slot.userdata = slot.then = None
+    slot.inputs = slot.userdata = slot.then = slot.callback = None
     with state.news:
         state.idle.append(slot)
         state.busy -= 1
@@ -256,8 +278,8 @@ def _serve(state: _State, slot: _Slot) -> None:
             if slot.then is not None:
                 slot.then(slot.request, slot.userdata, error)
                 error = None
-            elif error is None and state.callback is not None:
-                state.callback(slot.request, slot.userdata)
+            elif error is None and slot.callback is not None:
+                slot.callback(slot.request, slot.userdata)
         except BaseException as failure:  # noqa: BLE001 - of the user's code, handed on whole
             _keep(state, slot, failure, "the callback raised")
         else:
