@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from tests.process.conftest import S
@@ -134,6 +135,20 @@ def test_kill_9_of_the_supervisor_leaves_nobody(ovpipe_run, nothing_left):
     assert len(run_folders(nothing_left)) == 1
     assert ovpipe_run({"src": {"kind": S + "Count"}, "sink": {"kind": S + "Check"}}).code == 0
     assert run_folders(nothing_left) == []
+
+
+def test_a_stopped_worker_is_waited_for_and_the_ledger_stays_readable(ovpipe_run):
+    stages = {"src": ENDLESS, "mid": {"kind": S + "tag"}, "sink": {"kind": S + "Check"}}
+    process = ovpipe_run.start(stages)
+    ovpipe_run.until(process, "under way")
+    workers = [psutil.Process(pid) for pid in workers_of(process.pid)]
+    for worker in workers * 3:
+        worker.suspend()
+        wait_for(lambda w=worker: w.status() == psutil.STATUS_STOPPED, "a stopped worker")
+        worker.resume()
+    process.send_signal(signal.SIGINT)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 0, ended.err
 
 
 def test_noise_on_stderr_neither_blocks_a_stage_nor_breaks_the_log(ovpipe_run):

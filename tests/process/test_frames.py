@@ -1,8 +1,13 @@
 """Frames through real processes: all of them, in order, unchanged, and accounted for."""
 
+import os
+import signal
+from pathlib import Path
+
 import pytest
 
 from tests.process.conftest import S
+from tests.support.processes import wait_for
 
 COUNT = {"kind": S + "Count", "count": 300}
 
@@ -132,3 +137,25 @@ def test_each_stream_ends_for_itself(ovpipe_run, tmp_path):
         ("mid", "src/b"): 9,
     }
     assert sorted(seen.read_text().splitlines()) == ["src/a 5 4", "src/b 9 8"]
+
+
+def test_a_stage_that_forwards_needs_no_shared_memory_of_its_own(ovpipe_run):
+    stages = {
+        "src": {"kind": S + "Endless"},
+        "mid": {"kind": S + "tag"},
+        "fresh": {"kind": S + "Fresh", "inputs": "mid"},
+        "sink": {"kind": S + "Check", "inputs": "fresh"},
+        "other": {"kind": S + "Check", "inputs": "mid"},
+    }
+    stages["mid"]["inputs"] = "src"
+    process = ovpipe_run.start(stages)
+    ovpipe_run.until(process, "under way")
+
+    def pools():
+        links = [os.readlink(f) for f in Path(f"/proc/{process.pid}/fd").iterdir()]
+        return {x.split(":")[1].split(" ")[0] for x in links if x.startswith("/memfd:")}
+
+    wait_for(lambda: "ovpipe-fresh" in pools(), "the pool of the stage that copies")
+    assert pools() == {"ovpipe-ledger", "ovpipe-src", "ovpipe-fresh"}
+    process.send_signal(signal.SIGINT)
+    assert ovpipe_run.finish(process).balanced().code == 0
