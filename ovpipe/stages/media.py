@@ -38,6 +38,9 @@ _PTS_LIMIT = 2**62
 def open_container(path: Path, still: bool) -> Any:
     """An av container with a video stream to decode. PreflightError where it has none."""
     av = library()
+    # Until PyAV 19, a title that is not UTF-8 made the whole file unreadable.
+    old = int(av.__version__.partition(".")[0]) < 19
+    tolerant: dict[str, Any] = {"metadata_errors": "replace"} if old else {}
     try:
         if still and path.stat().st_size > _MAX_IMAGE_FILE_BYTES:
             raise PreflightError(f"image '{path}' is larger than {_MAX_IMAGE_FILE_BYTES} bytes")
@@ -46,7 +49,7 @@ def open_container(path: Path, still: bool) -> Any:
         container = av.open(
             io.BytesIO(path.read_bytes()) if still else f"file:{path}",
             options={} if still else {"protocol_whitelist": "file,crypto,data"},
-            metadata_errors="replace",
+            **tolerant,
         )
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise unreadable(path, error) from None

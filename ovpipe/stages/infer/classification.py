@@ -64,8 +64,8 @@ def probabilities(raw: NDArray[Any]) -> NDArray[np.float32]:
         return raw.astype(np.float32) / np.float32(255)
     most = float(np.finfo(np.float32).max)
     score = np.nan_to_num(raw.astype(np.float64), nan=-most, posinf=most, neginf=-most)
-    if score.min() < 0 or abs(score.sum() - 1) > 0.01:
-        raised = np.exp(score - score.max())
+    if np.min(score) < 0 or abs(np.sum(score) - 1) > 0.01:
+        raised = np.exp(score - np.max(score))
         score = raised / raised.sum()
     return score.astype(np.float32)
 
