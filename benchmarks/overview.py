@@ -1,6 +1,6 @@
 """What a hop costs, and what a whole graph costs beside a single-process loop, in one run.
 
-    python benchmarks/overview.py [--model FILE.xml] [--seconds 4] [--repeats 5]
+    python benchmarks/overview.py [--part hop|graph] [--model FILE.xml] [--seconds 4] [--repeats 5]
 
 Part (a), hop: producer -> consumer, and producer -> transform -> consumer, two and three
 processes, `block`, loaned slots, the consumer reads every byte. Frames per second from the
@@ -159,9 +159,48 @@ def plain(count: int, jobs: int, model: str) -> None:
     os._exit(0)  # its exit crashes now and then; that is not what is measured here
 
 
+def show_hop(seconds: float, repeats: int) -> None:
+    """Part (a)."""
+    print(f"{'hop':>18} {'frames/s':>10} {'CPU us/frame':>13} {'one copy us':>12}")
+    for name, size in SIZES.items():
+        copy = copy_cost(size)
+        for stages in (2, 3):
+            count = int(seconds * 3e9 / (size[0] * size[1] + 4e5))
+            runs = [hop(size, stages, count) for _ in range(repeats)]
+            rate, cpu = (statistics.median(r[i] for r in runs) for i in (0, 1))
+            print(f"{name:>9} {stages} stages {rate:10.0f} {cpu * 1e6:13.1f} {copy * 1e6:12.1f}")
+
+
+def show_graph(given: Path | None, jobs: int, seconds: float, repeats: int) -> None:
+    """Part (b)."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = given or make_model(Path(folder))
+        import openvino as ov
+
+        _, _, height, width = ov.Core().read_model(model).input(0).shape
+        sides = {
+            "ovpipe": graph_side(model, (width, height), jobs),
+            "plain loop": plain_side(model, jobs),
+        }
+        probe, _ = steady(sides["plain loop"], 50)
+        count = max(20, int(probe * seconds / 3))
+        results: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+        for _ in range(repeats):
+            for name, run in sides.items():
+                results[name].append(steady(run, count))
+        print(f"{'graph':>18} {'infer/s':>10} {'CPU ms/infer':>13}")
+        for name, values in results.items():
+            rate, cpu = (statistics.median(v[i] for v in values) for i in (0, 1))
+            print(f"{name:>18} {rate:10.1f} {cpu * 1e3:13.2f}")
+        pairs = list(zip(results["ovpipe"], results["plain loop"], strict=True))
+        rate, cpu = (statistics.median(a[i] / b[i] for a, b in pairs) for i in (0, 1))
+        print(f"{'ovpipe / plain':>18} {rate:10.3f} {cpu:13.3f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="a model with one image input, NCHW")
+    parser.add_argument("--part", choices=["hop", "graph", "both"], default="both")
     parser.add_argument("--seconds", type=float, default=4.0, help="per measurement")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=0)
@@ -169,36 +208,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.plain:
         plain(int(arguments.plain[0]), int(arguments.plain[1]), arguments.plain[2])
-    print(f"{'hop':>18} {'frames/s':>10} {'CPU us/frame':>13} {'one copy us':>12}")
-    for name, size in SIZES.items():
-        copy = copy_cost(size)
-        for stages in (2, 3):
-            count = int(arguments.seconds * 3e9 / (size[0] * size[1] + 4e5))
-            runs = [hop(size, stages, count) for _ in range(arguments.repeats)]
-            rate, cpu = (statistics.median(r[i] for r in runs) for i in (0, 1))
-            print(f"{name:>9} {stages} stages {rate:10.0f} {cpu * 1e6:13.1f} {copy * 1e6:12.1f}")
-    with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model or make_model(Path(folder))
-        import openvino as ov
-
-        _, _, height, width = ov.Core().read_model(model).input(0).shape
-        sides = {
-            "ovpipe": graph_side(model, (width, height), arguments.jobs),
-            "plain loop": plain_side(model, arguments.jobs),
-        }
-        probe, _ = steady(sides["plain loop"], 50)
-        count = max(20, int(probe * arguments.seconds / 3))
-        results: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-        for _ in range(arguments.repeats):
-            for name, run in sides.items():
-                results[name].append(steady(run, count))
-        print(f"\n{'graph':>18} {'infer/s':>10} {'CPU ms/infer':>13}")
-        for name, values in results.items():
-            rate, cpu = (statistics.median(v[i] for v in values) for i in (0, 1))
-            print(f"{name:>18} {rate:10.1f} {cpu * 1e3:13.2f}")
-        pairs = list(zip(results["ovpipe"], results["plain loop"], strict=True))
-        rate, cpu = (statistics.median(a[i] / b[i] for a, b in pairs) for i in (0, 1))
-        print(f"{'ovpipe / plain':>18} {rate:10.3f} {cpu:13.3f}")
+    if arguments.part != "graph":
+        show_hop(arguments.seconds, arguments.repeats)
+    if arguments.part != "hop":
+        show_graph(arguments.model, arguments.jobs, arguments.seconds, arguments.repeats)
 
 
 if __name__ == "__main__":
