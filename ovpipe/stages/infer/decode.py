@@ -18,11 +18,11 @@ model says of itself (`model_info` in its rt_info), names and shapes of its outp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ovpipe.detections import Detections
 from ovpipe.frame import Frame
@@ -78,16 +78,16 @@ class FrameInfo:
             clipped: F32 = np.clip((xyxy - start) * per_pixel, np.float32(0), end)
         return clipped
 
-    def detections(self, xyxy: F32, score: F32, class_id: NDArray[np.int32]) -> Detections:
+    def detections(self, xyxy: ArrayLike, score: ArrayLike, class_id: ArrayLike) -> Detections:
         """Detections from boxes in input pixels.
 
         Those that are not finite, and those with no area in the frame, are left out.
         """
-        finite = np.isfinite(xyxy).all(axis=1)
-        xyxy, score, class_id = xyxy[finite], score[finite], class_id[finite]
-        boxes = self.to_source(xyxy)
+        found = Detections.of(xyxy, score, class_id, self.labels)
+        found = found[np.isfinite(found.xyxy).all(axis=1)]
+        boxes = self.to_source(found.xyxy)
         seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        return Detections(boxes[seen], score[seen], class_id[seen], self.labels)
+        return replace(found, xyxy=boxes)[seen]
 
 
 class Decoder(Protocol):
