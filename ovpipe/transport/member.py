@@ -166,7 +166,7 @@ class Member:
     def close(self) -> None:
         """Deliver what was sent to those who live, and leave."""
         self._closing = True
-        for worker in self.gone:
+        for worker in tuple(self.gone):  # the control thread may add to it meanwhile
             self.inbox.forget(self.assignment["endpoints"][worker])
         self.inbox.close()
         with contextlib.suppress(OSError):
