@@ -1,15 +1,25 @@
-"""Pictures of a graph: text for a terminal, Mermaid for a page, SVG for everywhere. Pure."""
+"""Pictures of a graph: text for a terminal, Mermaid for a page, SVG for everywhere. Pure.
+
+The SVG is laid out in columns, frames going right. Law: no box covers another, no edge runs
+behind a box that it does not join, each edge has a place of its own at both ends and so its
+words have too; nothing in a name is markup.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from ovpipe.graph import Edge, Graph, Stage
 
 _COLOUR = {"producer": "#2e7d32", "transform": "#1565c0", "consumer": "#8e24aa"}
 _INFER = "#c2410c"
-_BOX_W, _BOX_H, _GAP_X, _GAP_Y, _PAD = 150, 54, 130, 34, 24
+_BOX_H, _GAP_X, _GAP_Y, _PAD = 54.0, 150.0, 30.0, 24.0
+_PORT, _LANE_H = 20.0, 20.0  # between two edges at one box; of an edge that passes a column
+_STRAIGHT = 56.0  # at the end of an edge, below its words
+_CHAR_W, _LONGEST = 8.6, 26  # of a name, in pixels and in letters
 
 
 def label(edge: Edge) -> str:
@@ -53,85 +63,194 @@ def _mermaid(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_./: -]", lambda m: f"#{ord(m[0])};", text)
 
 
-def _places(graph: Graph) -> dict[str, tuple[int, int]]:
-    """Column and row of each stage: columns by the longest way from a producer."""
-    column: dict[str, int] = {}
-    rows: dict[int, list[str]] = {}
-    for stage in graph.stages:
-        sources = [e.source for e in graph.edges if e.target == stage.name]
-        column[stage.name] = max((column[s] + 1 for s in sources), default=0)
-        rows.setdefault(column[stage.name], []).append(stage.name)
-    place: dict[str, tuple[int, int]] = {}
-    for c in sorted(rows):
-
-        def height(name: str) -> float:
-            above = [place[e.source][1] for e in graph.edges if e.target == name]
-            return sum(above) / len(above) if above else 0.0
-
-        for r, name in enumerate(sorted(rows[c], key=height) if c else rows[c]):
-            place[name] = (c, r)
-    return place
-
-
 def as_svg(graph: Graph) -> str:
     """A picture that needs nothing else, readable on light and on dark."""
-    place = _places(graph)
-    columns = max(c for c, _ in place.values()) + 1
-    tallest = max(r for _, r in place.values()) + 1
-    used = {c: max(r for cc, r in place.values() if cc == c) + 1 for c in range(columns)}
-
-    def corner(name: str) -> tuple[float, float]:
-        c, r = place[name]
-        shift = (tallest - used[c]) * (_BOX_H + _GAP_Y) / 2
-        return _PAD + c * (_BOX_W + _GAP_X), _PAD + shift + r * (_BOX_H + _GAP_Y)
-
-    width = 2 * _PAD + columns * _BOX_W + (columns - 1) * _GAP_X
-    height = 2 * _PAD + tallest * _BOX_H + (tallest - 1) * _GAP_Y
+    layout = _Layout(graph)
+    width, height = layout.width, layout.height
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" font-family="system-ui, sans-serif" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
+        f'width="{width:g}" height="{height:g}" font-family="system-ui, sans-serif" role="img">',
         f"<title>{escape(graph.name)}</title>",
-        f'<rect width="{width}" height="{height}" rx="12" fill="#fafafa"/>',
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
-        'markerHeight="8" orient="auto"><path d="M0 0 8 4 0 8z" fill="#78909c"/></marker></defs>',
+        f'<rect width="{width:g}" height="{height:g}" rx="12" fill="#fafafa"/>',
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="10" '
+        'markerHeight="10" markerUnits="userSpaceOnUse" orient="auto">'
+        '<path d="M0 0 8 4 0 8z" fill="#78909c"/></marker></defs>',
     ]
     for edge in graph.edges:
-        parts.extend(_edge(edge, corner(edge.source), corner(edge.target)))
+        parts.append(_curve(edge, layout.way(edge)))
+    for edge in graph.edges:
+        parts.extend(_words(edge, layout.way(edge)[-1]))
     for stage in graph.stages:
-        parts.extend(_box(stage, *corner(stage.name)))
+        parts.extend(_box(stage, layout.cell(stage.name)))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _edge(edge: Edge, source: tuple[float, float], target: tuple[float, float]) -> list[str]:
-    x1, y1 = source[0] + _BOX_W, source[1] + _BOX_H / 2
-    x2, y2 = target[0] - 2, target[1] + _BOX_H / 2
-    bend = max(40.0, (x2 - x1) / 2)
-    line = f"M{x1:g} {y1:g} C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"
+@dataclass
+class _Cell:
+    """A box, or the lane of an edge that passes a column."""
+
+    column: int
+    width: float
+    height: float
+    x: float = 0.0
+    y: float = 0.0
+
+    @property
+    def middle(self) -> float:
+        return self.y + self.height / 2
+
+
+class _Layout:
+    """Where everything is: columns by the longest way from a producer, rows near neighbours."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._cells: dict[str, _Cell] = {}
+        self._leaving: dict[str, list[int]] = {s.name: [] for s in graph.stages}
+        self._entering: dict[str, list[int]] = {s.name: [] for s in graph.stages}
+        self._ways: dict[int, list[str]] = {}  # edge -> its stages and the lanes between
+        for edge in graph.edges:
+            self._leaving[edge.source].append(edge.index)
+            self._entering[edge.target].append(edge.index)
+        self._make_cells(graph)
+        columns = max(c.column for c in self._cells.values()) + 1
+        self._columns = [
+            [n for n, c in self._cells.items() if c.column == i] for i in range(columns)
+        ]
+        self._near: dict[str, list[str]] = {name: [] for name in self._cells}
+        for way in self._ways.values():
+            for one, other in pairwise(way):
+                self._near[one].append(other)
+                self._near[other].append(one)
+        self._place_columns()
+        self._place_rows()
+        for name in self._leaving:  # edges stand at a box in the order of where they lead
+            self._leaving[name].sort(key=lambda i: self._cells[self._ways[i][1]].middle)
+            self._entering[name].sort(key=lambda i: self._cells[self._ways[i][-2]].middle)
+
+    def cell(self, stage: str) -> _Cell:
+        """The box of a stage."""
+        return self._cells[stage]
+
+    def way(self, edge: Edge) -> list[tuple[float, float]]:
+        """The points that an edge goes through, from its source's box to its target's."""
+        source, target = self._cells[edge.source], self._cells[edge.target]
+        leaving, entering = self._leaving[edge.source], self._entering[edge.target]
+        points = [(source.x + source.width, source.middle + _offset(leaving, edge.index))]
+        for lane in self._ways[edge.index][1:-1]:
+            cell = self._cells[lane]
+            points += [(cell.x, cell.middle), (cell.x + cell.width, cell.middle)]
+        return [*points, (target.x - 2, target.middle + _offset(entering, edge.index))]
+
+    def _make_cells(self, graph: Graph) -> None:
+        for stage in graph.stages:
+            sources = [e.source for e in graph.edges if e.target == stage.name]
+            column = max((self._cells[s].column + 1 for s in sources), default=0)
+            letters = max(len(_title(stage)), len(_short(stage.kind)) * 0.8)
+            ports = max(len(self._leaving[stage.name]), len(self._entering[stage.name]))
+            width = max(120.0, round(letters * _CHAR_W) + 28.0)
+            self._cells[stage.name] = _Cell(column, width, max(_BOX_H, ports * _PORT + 14))
+        for edge in graph.edges:
+            first, last = self._cells[edge.source].column, self._cells[edge.target].column
+            lanes = [f"\0{edge.index} {c}" for c in range(first + 1, last)]  # no stage's name
+            for lane, column in zip(lanes, range(first + 1, last), strict=True):
+                self._cells[lane] = _Cell(column, 0.0, _LANE_H)
+            self._ways[edge.index] = [edge.source, *lanes, edge.target]
+
+    def _place_columns(self) -> None:
+        x = _PAD
+        for names in self._columns:
+            width = max(self._cells[name].width for name in names)
+            for name in names:
+                cell = self._cells[name]
+                cell.x, cell.width = x, width
+            x += width + _GAP_X
+        self.width = x - _GAP_X + _PAD
+
+    def _place_rows(self) -> None:
+        for names in self._columns:
+            self._stack(names, [0.0] * len(names))
+        forth = list(range(len(self._columns)))
+        for _ in range(12):  # rows settle; the last pass is in the direction of the frames
+            for i in forth[::-1] + forth:
+                names = self._columns[i]
+                wanted = {n: self._wanted(n) for n in names}
+                names.sort(key=wanted.__getitem__)
+                self._stack(names, [wanted[n] for n in names])
+        first = self._columns[0]  # and the sources stand level with what reads them
+        self._stack(first, [self._wanted(n) for n in first])
+        top = min(c.y for c in self._cells.values())
+        for cell in self._cells.values():
+            cell.y += _PAD - top
+        self.height = max(c.y + c.height for c in self._cells.values()) + _PAD
+
+    def _wanted(self, name: str) -> float:
+        near = [self._cells[other].middle for other in self._near[name]]
+        return sum(near) / len(near) if near else self._cells[name].middle
+
+    def _stack(self, names: list[str], wanted: list[float]) -> None:
+        """Put cells below one another, as near to the wanted middles as they fit."""
+        bottom = float("-inf")
+        for name, middle in zip(names, wanted, strict=True):
+            cell = self._cells[name]
+            cell.y = max(middle - cell.height / 2, bottom)
+            bottom = cell.y + cell.height + _GAP_Y
+        off = [self._cells[n].middle - m for n, m in zip(names, wanted, strict=True)]
+        for name in names:
+            self._cells[name].y -= sum(off) / len(off)
+
+
+def _offset(edges: list[int], index: int) -> float:
+    return (edges.index(index) - (len(edges) - 1) / 2) * _PORT
+
+
+def _curve(edge: Edge, way: list[tuple[float, float]]) -> str:
+    (x, y), last = way[-1], len(way) - 2
+    line = f"M{way[0][0]:g} {way[0][1]:g}"
+    for i, ((x1, y1), (x2, y2)) in enumerate(pairwise(way)):
+        if i % 2:  # every other part is a lane
+            line += f" L{x2:g} {y2:g}"
+            continue
+        x2 -= _STRAIGHT if i == last else 0.0
+        bend = (x2 - x1) / 2
+        line += f" C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"
+    line += f" L{x:g} {y:g}"
     dash = "" if edge.when_full == "block" else ' stroke-dasharray="6 4"'
-    # At the end of the curve, where those that leave one stage have parted.
-    at = f'x="{x2 - 62:g}" y="{y2 - 8:g}" font-size="11" text-anchor="middle"'
+    return (
+        f'<path d="{line}" fill="none" stroke="#78909c" stroke-width="1.8"{dash} '
+        f'marker-end="url(#tip)"/>'
+    )
+
+
+def _words(edge: Edge, end: tuple[float, float]) -> list[str]:
+    """The label, before the target's box, where those that leave one stage have parted."""
+    at = f'x="{end[0] - 14:g}" y="{end[1] - 5:g}" font-size="11" text-anchor="end"'
     text = escape(label(edge))
     return [
-        f'<path d="{line}" fill="none" stroke="#78909c" stroke-width="2"{dash} '
-        f'marker-end="url(#tip)"/>',
         # Twice: a wide outline in the colour of the ground, so that no curve crosses the words.
-        f'<text {at} stroke="#fafafa" stroke-width="4">{text}</text>',
+        f'<text {at} stroke="#fafafa" stroke-width="4" stroke-linejoin="round">{text}</text>',
         f'<text {at} fill="#455a64">{text}</text>',
     ]
 
 
-def _box(stage: Stage, x: float, y: float) -> list[str]:
+def _box(stage: Stage, cell: _Cell) -> list[str]:
     colour = _INFER if stage.kind == "infer" else _COLOUR[stage.role]
-    several = f" ({len(stage.workers)})" if len(stage.workers) > 1 else ""
-    middle = x + _BOX_W / 2
+    middle = cell.x + cell.width / 2
+    about = f"{stage.name}: {stage.kind}" + (f" - {stage.description}" * bool(stage.description))
     return [
-        f'<rect x="{x:g}" y="{y:g}" width="{_BOX_W}" height="{_BOX_H}" rx="9" fill="{colour}"/>',
-        f'<text x="{middle:g}" y="{y + 23:g}" font-size="14" font-weight="600" fill="#fff" '
-        f'text-anchor="middle">{escape(_short(stage.name) + several)}</text>',
-        f'<text x="{middle:g}" y="{y + 41:g}" font-size="11" fill="#fff" fill-opacity=".85" '
-        f'text-anchor="middle">{escape(_short(stage.kind, 24))}</text>',
+        f"<g><title>{escape(about)}</title>"
+        f'<rect x="{cell.x:g}" y="{cell.y:g}" width="{cell.width:g}" height="{cell.height:g}" '
+        f'rx="9" fill="{colour}"/>',
+        f'<text x="{middle:g}" y="{cell.middle - 4:g}" font-size="14" font-weight="600" '
+        f'fill="#fff" text-anchor="middle">{escape(_title(stage))}</text>',
+        f'<text x="{middle:g}" y="{cell.middle + 14:g}" font-size="11" fill="#fff" '
+        f'fill-opacity=".85" text-anchor="middle">{escape(_short(stage.kind))}</text></g>',
     ]
 
 
-def _short(text: str, most: int = 18) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _title(stage: Stage) -> str:
+    several = f" ({len(stage.workers)})" if len(stage.workers) > 1 else ""
+    return _short(stage.name) + several
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

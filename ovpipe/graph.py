@@ -84,11 +84,14 @@ class Graph:
         """This graph with one more consumer of `source`, which lives in the application."""
         if self.stage(source).role == "consumer":
             raise ConfigError(f"stage '{source}' is a consumer: it gives no frames to read")
+        if any(stage.name == name for stage in self.stages):
+            raise ConfigError(f"there is already a stage '{name}'")
         tap = Stage(name, "app", "consumer", (WorkerPlan(0, {}, None),), external=True)
         streams, live = _carried(self.stage(source), self.edges)
         policy = when_full or _policy(live)
         edge = Edge(len(self.edges), source, name, depth, policy, None, streams, live)
-        return replace(self, stages=(*self.stages, tap), edges=(*self.edges, edge))
+        stages, edges = (*self.stages, tap), (*self.edges, edge)
+        return replace(self, stages=stages, edges=edges, warnings=_unread(stages, edges))
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -116,9 +119,15 @@ def resolve(spec: PipelineSpec) -> Graph:
     """The graph of a spec. Raises ConfigError with everything that is wrong with it."""
     problems: list[Problem] = []
     by_name = {stage.name: stage for stage in spec.stages}
+    problems.extend(
+        _problem(stage, f"there are two stages '{stage.name}'")
+        for stage in spec.stages
+        if by_name[stage.name] is not stage
+    )
     inputs = _inputs(spec, by_name, problems)
-    order = _order(spec, inputs, problems) if not problems else []
+    order = _order(by_name, inputs, problems)
     if problems:
+        problems.sort(key=lambda p: (p.line, p.column))
         raise ConfigError(problems)
     stages = tuple(_stage(by_name[name]) for name in order)
     resolved = {stage.name: stage for stage in stages}
@@ -139,18 +148,25 @@ def resolve(spec: PipelineSpec) -> Graph:
                 )
             )
     streams = tuple(w.stream for s in stages for w in s.workers if w.stream is not None)
+    warnings = _unread(stages, edges)
+    return Graph(spec.name, spec.folder, stages, tuple(edges), streams, warnings)
+
+
+def _unread(stages: Sequence[Stage], edges: Sequence[Edge]) -> tuple[str, ...]:
     read = {edge.source for edge in edges}
-    warnings = tuple(
+    return tuple(
         f"stage '{s.name}': nobody reads what it gives"
         for s in stages
         if s.role != "consumer" and s.name not in read
     )
-    return Graph(spec.name, spec.folder, stages, tuple(edges), streams, warnings)
 
 
-def _problem(stage: StageSpec, message: str, hint: str = "") -> Problem:
-    place = stage.place
-    path = f"stages.{stage.name}"
+def _problem(
+    stage: StageSpec, message: str, hint: str = "", entry: InputSpec | None = None
+) -> Problem:
+    """A problem of a stage, or of one of its inputs."""
+    place = entry.place if entry is not None and entry.place.line else stage.place
+    path = f"stages.{stage.name}" + (".inputs" if entry is not None else "")
     return Problem(message, path, place.file, place.line, place.column, hint)
 
 
@@ -158,7 +174,8 @@ def _hint(name: str, stages: Sequence[Stage] | Sequence[StageSpec]) -> str:
     near = difflib.get_close_matches(name, [s.name for s in stages], 1)
     if near:
         return f"did you mean '{near[0]}'?"
-    return "stages are " + ", ".join(s.name for s in stages)
+    names = [s.name for s in stages[:10]] + ["..."] * (len(stages) > 10)
+    return "stages are " + ", ".join(names)
 
 
 def _inputs(
@@ -191,43 +208,50 @@ def _inputs(
         for entry in entries:
             source = by_name.get(entry.source)
             if source is None:
-                what = f"inputs: there is no stage '{entry.source}'"
-                problems.append(_problem(stage, what, _hint(entry.source, spec.stages)))
+                what = f"there is no stage '{entry.source}'"
+                problems.append(_problem(stage, what, _hint(entry.source, spec.stages), entry))
             elif source.role == "consumer":
-                what = f"inputs: '{entry.source}' is a consumer and gives no frames"
+                what = f"'{entry.source}' is a consumer and gives no frames"
                 hint = "name the stage that it reads, or write `inputs:` where the order is not it"
-                problems.append(_problem(stage, what, hint))
+                problems.append(_problem(stage, what, hint, entry))
             if entry.source in seen:
-                problems.append(_problem(stage, f"inputs: '{entry.source}' is named twice"))
+                what = f"'{entry.source}' is named twice"
+                problems.append(_problem(stage, what, entry=entry))
             seen.add(entry.source)
-        result[stage.name] = entries
+        result[stage.name] = tuple(e for e in entries if e.source in by_name)
         above = stage
     return result
 
 
 def _order(
-    spec: PipelineSpec, inputs: dict[str, tuple[InputSpec, ...]], problems: list[Problem]
+    by_name: Mapping[str, StageSpec],
+    inputs: Mapping[str, tuple[InputSpec, ...]],
+    problems: list[Problem],
 ) -> list[str]:
-    """Topological, and otherwise as written."""
-    order: list[str] = []
-    left = [stage.name for stage in spec.stages]
+    """Topological, and otherwise as written. Every cycle is told, then cut where it was found."""
+    order: dict[str, None] = {}
+    left = dict.fromkeys(by_name)
     while left:
-        ready = [n for n in left if all(e.source in order for e in inputs[n])]
-        if not ready:
-            cycle = _cycle(left, inputs)
-            first = next(s for s in spec.stages if s.name == cycle[0])
-            problems.append(_problem(first, f"the stages form a cycle: {' -> '.join(cycle)}"))
-            return order
-        order.append(ready[0])
-        left.remove(ready[0])
-    return order
+        ready = next((n for n in left if all(e.source in order for e in inputs[n])), None)
+        if ready is None:
+            cycle = _cycle(left, order, inputs)
+            ready = cycle[0]
+            told = f"the stages form a cycle: {' -> '.join(cycle)}"
+            problems.append(_problem(by_name[ready], told))
+        order[ready] = None
+        del left[ready]
+    return list(order)
 
 
-def _cycle(left: list[str], inputs: dict[str, tuple[InputSpec, ...]]) -> list[str]:
+def _cycle(
+    left: Mapping[str, None],
+    order: Mapping[str, None],
+    inputs: Mapping[str, tuple[InputSpec, ...]],
+) -> list[str]:
     """One cycle among stages that all wait for one another, in the direction of the frames."""
-    path = [left[0]]
+    path = [next(iter(left))]
     while path.count(path[-1]) < 2:
-        path.append(next(e.source for e in inputs[path[-1]] if e.source in left))
+        path.append(next(e.source for e in inputs[path[-1]] if e.source not in order))
     return list(reversed(path[path.index(path[-1]) :]))
 
 

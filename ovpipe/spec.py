@@ -36,6 +36,7 @@ class InputSpec:
     depth: int | None = None
     when_full: WhenFull | None = None
     max_age_s: float | None = None
+    place: Place = field(default=Place(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ tree          text -> values with places; the only file that knows yaml
 interpolate   ${VAR}
 options       the options of a class: checked and described; the only file with pydantic
 kinds         which class a kind is; a user's own are looked at in a child process
+describe      that child process
+reading       a tree being read: problems noted, variables replaced, secrets kept
+operation     `inputs:` and `run:`
 validate      tree -> spec
 schema        the JSON schema of it all, for editors
 """
@@ -14,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovpipe.errors import ConfigError
+from ovpipe.errors import ConfigError, Problem
 from ovpipe.loader import tree
+from ovpipe.loader.kinds import STAGE_KEYS
 from ovpipe.loader.tree import Node
 from ovpipe.loader.validate import Validator
 from ovpipe.spec import PipelineSpec, Place, StageSpec
@@ -50,26 +54,43 @@ def stage_spec(
     *,
     inputs: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None = None,
     for_each: Mapping[str, Mapping[str, Any]] | None = None,
+    run: Mapping[str, Any] | None = None,
+    description: str = "",
     folder: Path,
 ) -> StageSpec:
     """One stage from Python values, checked as YAML is. Raises ConfigError."""
+    path = f"stages.{name}"
+    clash = [key for key in options if key in STAGE_KEYS]
+    if clash:
+        hint = "options are those of the kind; the words of every stage are arguments"
+        raise ConfigError([Problem(f"'{clash[0]}' is no option", path, hint=hint)])
     stage: dict[str, Any] = {"kind": kind, **options}
     if inputs is not None:
         stage["inputs"] = inputs
     if for_each is not None:
         stage["for_each"] = for_each
-    root = _node({"version": 1, "stages": {name: stage}})
-    spec = Validator({}, folder.absolute(), "").pipeline(root, "pipeline")
-    if len(spec.stages) != 1:
-        raise ConfigError(f"stage '{name}' is switched off")
-    return spec.stages[0]
+    if run is not None:
+        stage["run"] = run
+    stage["description"] = description
+    return Validator({}, folder.absolute(), "").stage(name, _node(stage, path))
 
 
-def _node(value: Any) -> Node:
+def _node(value: Any, path: str) -> Node:
     """Python values as a tree without places; `$` is an ordinary character in them."""
+    if path.count(".") + path.count("[") > tree.MAX_DEPTH:
+        raise ConfigError([Problem(f"nested deeper than {tree.MAX_DEPTH} levels", path)])
     if isinstance(value, Mapping):
-        keys = {str(key): Place() for key in value}
-        return Node({str(k): _node(v) for k, v in value.items()}, Place(), keys=keys)
+        for key in value:
+            if not isinstance(key, str | int) or isinstance(key, bool):
+                raise ConfigError([Problem(f"the key {key!r} is no text", path)])
+        entries = {str(k): _node(v, f"{path}.{k}") for k, v in value.items()}
+        return Node(entries, Place(), keys=dict.fromkeys(entries, Place()))
     if isinstance(value, list | tuple):
-        return Node([_node(v) for v in value], Place())
-    return Node(str(value) if isinstance(value, Path) else value, Place())
+        return Node([_node(v, f"{path}[{i}]") for i, v in enumerate(value)], Place())
+    if isinstance(value, Path):
+        return Node(str(value), Place())
+    if value is None or isinstance(value, str | int | float):
+        return Node(value, Place())
+    message = f"a value of type {type(value).__name__} cannot be an option"
+    hint = "a stage gets its options in another process: numbers, text, lists and mappings"
+    raise ConfigError([Problem(message, path, hint=hint)])

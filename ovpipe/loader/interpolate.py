@@ -6,8 +6,8 @@
     ${VAR:+other}       other where set and not empty;  ${VAR+other}    where set
     $$                  a dollar sign
 
-Defaults, messages and others may hold variables themselves. Law: pure; an error names the
-variable and never a value.
+Defaults and others may hold variables themselves; a message is shown as it is written.
+Law: pure and bounded; an error names the variable and never a value.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Mapping
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPERATORS = (":-", ":?", ":+", "-", "?", "+")
 _MAX_DEPTH = 8
+_MAX_LENGTH = 1 << 20
 
 
 class InterpolationError(ValueError):
@@ -26,39 +27,36 @@ class InterpolationError(ValueError):
 
 def interpolate(text: str, environ: Mapping[str, str]) -> str:
     """`text` with its variables replaced. Raises InterpolationError."""
-    value, end = _expand(text, 0, environ, 0, "")
-    assert end == len(text)
-    return value
+    return _expand(text, environ, 0)
 
 
-def _expand(
-    text: str, at: int, environ: Mapping[str, str], depth: int, until: str
-) -> tuple[str, int]:
-    """Replace from `at` to the closing `until` (or the end); the result, and where it ended."""
+def _expand(text: str, environ: Mapping[str, str], depth: int) -> str:
     if depth > _MAX_DEPTH:
         raise InterpolationError(f"variables nested deeper than {_MAX_DEPTH} levels")
     out: list[str] = []
-    while at < len(text) and (not until or text[at] != until):
-        if text[at] != "$":
-            out.append(text[at])
-            at += 1
-        elif text.startswith("$$", at):
-            out.append("$")
-            at += 2
-        elif text.startswith("${", at):
-            value, at = _braced(text, at, environ, depth)
-            out.append(value)
+    at = length = 0
+    while (dollar := text.find("$", at)) >= 0:
+        out.append(text[at:dollar])
+        if text.startswith("$$", dollar):
+            part, at = "$", dollar + 2
+        elif text.startswith("${", dollar):
+            part, at = _braced(text, dollar + 2, environ, depth)
         else:
-            match = _NAME.match(text, at + 1)
+            match = _NAME.match(text, dollar + 1)
             if match is None:
                 raise InterpolationError("a lone '$'; write '$$' for a dollar sign")
-            out.append(_value(match[0], environ))
-            at = match.end()
-    return "".join(out), at
+            part, at = _value(match[0], environ), match.end()
+        out.append(part)
+        length += len(part)
+        if length > _MAX_LENGTH:
+            raise InterpolationError(f"longer than {_MAX_LENGTH >> 20} MiB with its variables")
+    out.append(text[at:])
+    return "".join(out)
 
 
 def _braced(text: str, at: int, environ: Mapping[str, str], depth: int) -> tuple[str, int]:
-    match = _NAME.match(text, at + 2)
+    """The value of `${...}` whose inside begins at `at`, and where the text goes on."""
+    match = _NAME.match(text, at)
     if match is None:
         raise InterpolationError("'${' without the name of a variable")
     name, at = match[0], match.end()
@@ -67,46 +65,38 @@ def _braced(text: str, at: int, environ: Mapping[str, str], depth: int) -> tuple
     operator = next((o for o in _OPERATORS if text.startswith(o, at)), None)
     if operator is None:
         raise InterpolationError(f"'${{{name}' is not closed with '}}', or has a wrong operator")
-    word, end = _expand_lazily(text, at + len(operator), environ, depth)
-    if not text.startswith("}", end):
+    at += len(operator)
+    end = _closing(text, at)
+    if end < 0:
         raise InterpolationError(f"'${{{name}{operator}' is not closed with '}}'")
+    word = text[at:end]
     present = name in environ and (":" not in operator or environ[name] != "")
-    match operator[-1]:
-        case "-":
-            return (environ[name] if present else word(), end + 1)
-        case "+":
-            return (word() if present else "", end + 1)
+    # A word is only expanded where it is used: it may name variables that are not set.
+    if operator[-1] == "+":
+        return (_expand(word, environ, depth + 1) if present else ""), end + 1
     if present:
         return environ[name], end + 1
-    raise InterpolationError(f"the variable {name} is not set: {word()}".removesuffix(": "))
+    if operator[-1] == "-":
+        return _expand(word, environ, depth + 1), end + 1
+    message = word.replace("$$", "$")
+    raise InterpolationError(f"the variable {name} is not set: {message}".removesuffix(": "))
 
 
-class _Lazy:
-    """A default that is only looked at where it is needed: it may name unset variables."""
-
-    def __init__(self, text: str, environ: Mapping[str, str], depth: int) -> None:
-        self._text, self._environ, self._depth = text, environ, depth
-
-    def __call__(self) -> str:
-        return _expand(self._text, 0, self._environ, self._depth + 1, "")[0]
-
-
-def _expand_lazily(text: str, at: int, environ: Mapping[str, str], depth: int) -> tuple[_Lazy, int]:
-    level, start = 1, at
+def _closing(text: str, at: int) -> int:
+    """Where the brace closes that is open at `at`; -1 where none does."""
+    level = 1
     while at < len(text):
         if text.startswith("$$", at):
             at += 2
-            continue
-        if text.startswith("${", at):
+        elif text.startswith("${", at):
             level += 1
             at += 2
-            continue
-        if text[at] == "}":
-            level -= 1
+        else:
+            level -= text[at] == "}"
             if level == 0:
-                break
-        at += 1
-    return _Lazy(text[start:at], environ, depth), at
+                return at
+            at += 1
+    return -1
 
 
 def _value(name: str, environ: Mapping[str, str]) -> str:

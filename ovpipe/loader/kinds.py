@@ -1,8 +1,9 @@
 """What is known of a stage's kind, and whether given options suit it.
 
 Kinds that come with ovpipe are looked at in this process. A user's own `module:Name` is not:
-importing it may start threads, take memory or hang. One child process looks at all of them:
-`python -P -m ovpipe.loader.kinds FOLDER`, questions as JSON on stdin, answers on stdout.
+importing it may start threads, take memory, hang or crash. One child process looks at all of
+them (`ovpipe.loader.describe`); a kind that ends the child is a fault of that kind alone, and
+another child looks at the rest.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +23,9 @@ from ovpipe.loader import options as o
 from ovpipe.loader.options import Fault
 from ovpipe.stages.registry import BUILT_IN, is_own, stage_class
 
-_TIMEOUT_S = 30.0
+STAGE_KEYS = ("kind", "inputs", "for_each", "run", "enabled", "description")
+TIMEOUT_S = 30.0
+_TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """`fault`: the kind itself is wrong. `checked`: per set of options, values and faults."""
+    """`fault`: the kind itself is wrong. `checked`: per set of options, values and faults.
+
+    `private`: the fault may quote a value of an option.
+    """
 
     fault: str = ""
+    hint: str = ""
+    private: bool = False
     role: str = ""
     live: bool = False
     names: tuple[str, ...] = ()
@@ -46,81 +55,109 @@ class Answer:
 
 def answer(question: Question) -> Answer:
     """Look at one kind, in this process."""
-    if question.kind not in BUILT_IN and not is_own(question.kind):
-        return Answer(f"unknown kind '{question.kind}'; {_kind_hint(question.kind)}")
+    kind = question.kind
+    if kind not in BUILT_IN and not is_own(kind):
+        hint = o.near(kind, sorted(BUILT_IN))
+        if hint.startswith("known"):
+            hint += "; a kind of your own is 'module:Name'"
+        return Answer(f"unknown kind '{kind}'", hint)
     try:
-        cls = stage_class(question.kind)
+        cls = stage_class(kind)
+        fault = o.unusable(cls, STAGE_KEYS)
+        if fault:
+            return Answer(f"kind '{kind}' {fault}")
         checked = [o.check(cls, options) for options in question.options]
         names = tuple(o.model_of(cls).model_fields)
+        role, missing = cls.role, tuple(o.missing(cls))
     except ConfigError as error:
         return Answer(str(error))
     except Exception as error:  # noqa: BLE001 - a user's module may raise anything
-        return Answer(f"kind '{question.kind}': {type(error).__name__}: {error}")
-    role, live = cls.role, False
+        return Answer(f"kind '{kind}': {_told(error)}")
+    live = False
     if not any(faults for _, faults in checked):
         try:
-            lives = [o.facts(cls, values)[1] for values, _ in checked]
+            live = any(o.facts(cls, values)[1] for values, _ in checked)
         except Exception as error:  # noqa: BLE001 - as above
-            return Answer(f"kind '{question.kind}': {type(error).__name__}: {error}")
-        live = any(lives)
+            return Answer(f"kind '{kind}': {_told(error)}", private=True)
     return Answer(
-        "",
-        role,
-        live,
-        names,
-        tuple(o.missing(cls)),
-        tuple((values, tuple(faults)) for values, faults in checked),
+        role=role,
+        live=live,
+        names=names,
+        missing=missing,
+        checked=tuple((values, tuple(faults)) for values, faults in checked),
     )
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def answers(questions: Sequence[Question], folder: Path) -> list[Answer]:
     """Look at all kinds; those of the user in a child process, with `folder` first on its path."""
     own = [q for q in questions if is_own(q.kind)]
-    theirs = iter(_ask_child(own, folder) if own else [])
+    theirs = iter(_from_children(own, folder))
     return [next(theirs) if is_own(q.kind) else answer(q) for q in questions]
 
 
-def _kind_hint(kind: str) -> str:
-    hint = o.near(kind, sorted(BUILT_IN))
-    return f"{hint} A kind of your own is 'module:Name'" if hint.startswith("known") else hint
+def _from_children(questions: list[Question], folder: Path) -> list[Answer]:
+    told: dict[int, Answer] = {}
+    left = list(enumerate(questions))
+    while left:
+        lines, end = _ask_child([q for _, q in left], folder)
+        for (i, _), line in zip(left, lines, strict=False):
+            told[i] = _revive(json.loads(line))
+        left = left[len(lines) :]
+        if left:  # the first of these has ended the child, and so would others of its module
+            module = _module(left[0][1])
+            for i, q in left:
+                if _module(q) == module:
+                    told[i] = Answer(f"kind '{q.kind}' cannot be looked at: {end}")
+            left = [(i, q) for i, q in left if _module(q) != module]
+    return [told[i] for i in range(len(questions))]
 
 
-def _ask_child(questions: list[Question], folder: Path) -> list[Answer]:
-    command = [sys.executable, "-P", "-m", "ovpipe.loader.kinds", str(folder)]
-    asked = json.dumps([asdict(q) for q in questions], default=str)
-    try:
-        child = subprocess.run(
-            command, input=asked, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
-            errors="backslashreplace", process_group=0,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        kinds = ", ".join(q.kind for q in questions)
-        return [Answer(f"importing {kinds} took longer than {_TIMEOUT_S:g} s")] * len(questions)
-    try:
-        found = json.loads(child.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        last = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
-        return [Answer(f"kind '{q.kind}': cannot be looked at: {last}") for q in questions]
-    return [_revive(values) for values in found]
+def _module(question: Question) -> str:
+    return question.kind.partition(":")[0]
+
+
+def _ask_child(questions: list[Question], folder: Path) -> tuple[list[str], str]:
+    """The answers that came, one line each, and how the child ended where some are missing."""
+    command = [sys.executable, "-P", "-m", "ovpipe.loader.describe", str(folder), str(TIMEOUT_S)]
+    asked = json.dumps([asdict(q) for q in questions]).encode()
+    # Files and not pipes: a process that a module starts and leaves behind would hold a pipe
+    # open, and its end would be waited for.
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, \
+            tempfile.TemporaryFile() as stderr:  # fmt: skip
+        stdin.write(asked)
+        stdin.seek(0)
+        try:
+            code = subprocess.run(
+                command, stdin=stdin, stdout=stdout, stderr=stderr, check=False,
+                timeout=TIMEOUT_S + 5, process_group=0,
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired:  # it should have ended by itself
+            code = 0
+        stdout.seek(0)
+        # A line that is not whole is not an answer.
+        lines = [line.decode() for line in stdout.read().splitlines(True) if line.endswith(b"\n")]
+        stderr.seek(-min(_TAIL_BYTES, stderr.seek(0, os.SEEK_END)), os.SEEK_END)
+        return lines, _end(code, stderr.read().decode(errors="replace"))
+
+
+def _end(code: int, tail: str) -> str:
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    hung = next((i for i, line in enumerate(lines) if line.startswith("Timeout (")), None)
+    if hung is not None:  # what follows says where, the innermost call first
+        at = next((line for line in lines[hung:] if line.startswith("File ")), "")
+        return f"it took longer than {TIMEOUT_S:g} s" + (f", in {at}" if at else "")
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    return f"{how}: {lines[-1]}" if lines else how
 
 
 def _revive(values: dict[str, Any]) -> Answer:
     checked = tuple(
-        (options, tuple(Fault(tuple(f["path"]), f["message"], f["hint"]) for f in faults))
+        (options, tuple(Fault(**{**f, "path": tuple(f["path"])}) for f in faults))
         for options, faults in values["checked"]
     )
-    return Answer(**{**values, "checked": checked, "names": tuple(values["names"])})
-
-
-def main(folder: str) -> None:
-    """Answer questions from stdin on stdout, whatever the modules print."""
-    sys.path.insert(0, folder)
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # a module that prints while it is imported must not mix with the answer
-    questions = [Question(q["kind"], tuple(q["options"])) for q in json.load(sys.stdin)]
-    print(json.dumps([asdict(answer(q)) for q in questions]), file=out, flush=True)
-    os._exit(0)  # threads that a module has started do not matter
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+    names, missing = tuple(values["names"]), tuple(values["missing"])
+    return Answer(**{**values, "checked": checked, "names": names, "missing": missing})

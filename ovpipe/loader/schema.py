@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from ovpipe.loader.operation import MAX_DEPTH_OF_EDGE
 from ovpipe.loader.options import model_of
-from ovpipe.loader.validate import MAX_DEPTH_OF_EDGE, NAME, PIPELINE_NAME
+from ovpipe.loader.validate import MAX_STAGES, NAME, PIPELINE_NAME
 from ovpipe.spec import WhenFull
+from ovpipe.stages.base import Stage
 from ovpipe.stages.registry import BUILT_IN, stage_class
 
 _VARIABLE = {"type": "string", "pattern": r"\$"}
@@ -20,7 +22,7 @@ _DURATION = {"type": ["number", "string"], "description": "seconds, or 500ms, 5s
 
 def schema() -> dict[str, Any]:
     """The whole schema, as plain values."""
-    kinds = {kind: _options(kind) for kind in BUILT_IN}
+    kinds = {kind: _options(stage_class(kind)) for kind in BUILT_IN}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ovpipe pipeline",
@@ -28,9 +30,11 @@ def schema() -> dict[str, Any]:
         "required": ["version", "stages"],
         "properties": {
             "version": {"const": 1},
-            "name": {"type": "string", "pattern": f"^{PIPELINE_NAME.pattern}$"},
+            "name": _loose({"type": "string", "pattern": f"^{PIPELINE_NAME.pattern}$"}),
             "stages": {
                 "type": "object",
+                "minProperties": 1,
+                "maxProperties": MAX_STAGES,
                 "propertyNames": {"pattern": f"^{NAME.pattern}$"},
                 "additionalProperties": {"$ref": "#/$defs/stage"},
             },
@@ -41,56 +45,43 @@ def schema() -> dict[str, Any]:
             "stage": {
                 "type": "object",
                 "required": ["kind"],
-                "properties": {
-                    "kind": {
-                        "anyOf": [
-                            {"enum": list(kinds)},
-                            {"type": "string", "pattern": ":", "description": "module:Name"},
-                        ]
-                    },
-                    **_reserved(),
-                },
+                "properties": {"kind": _kind(), **_reserved()},
                 "allOf": [
                     {
                         "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
-                        "then": {
-                            "description": options["description"],
-                            "properties": {
-                                "kind": True,
-                                **dict.fromkeys(_reserved(), True),
-                                **options["properties"],
-                            },
-                            "additionalProperties": False,
-                        },
+                        "then": _stage(kind, options),
                     }
                     for kind, options in kinds.items()
                 ],
             },
-            "input": {
-                "anyOf": [
-                    {"type": "string"},
-                    {
-                        "type": "object",
-                        "required": ["from"],
-                        "properties": {
-                            "from": {"type": "string", "description": "the stage to read"},
-                            "depth": _or_variable(
-                                {
-                                    "type": "integer",
-                                    "minimum": 1,
-                                    "maximum": MAX_DEPTH_OF_EDGE,
-                                    "description": "frames that may wait",
-                                }
-                            ),
-                            "when_full": _or_variable({"enum": list(get_args(WhenFull))}),
-                            "max_age": _DURATION,
-                        },
-                        "additionalProperties": False,
-                    },
-                ]
-            },
-            **{name: d for options in kinds.values() for name, d in options["$defs"].items()},
+            "input": {"anyOf": [{"type": "string"}, _input()]},
+            **{f"options.{kind}": options for kind, options in kinds.items()},
         },
+    }
+
+
+def _kind() -> dict[str, Any]:
+    own = {"type": "string", "pattern": ":", "description": "module:Name"}
+    return {"anyOf": [{"enum": list(BUILT_IN)}, own, _VARIABLE]}
+
+
+def _input() -> dict[str, Any]:
+    depth = {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_DEPTH_OF_EDGE,
+        "description": "frames that may wait",
+    }
+    return {
+        "type": "object",
+        "required": ["from"],
+        "properties": {
+            "from": {"type": "string", "description": "the stage to read"},
+            "depth": _loose(depth),
+            "when_full": _loose({"enum": list(get_args(WhenFull))}),
+            "max_age": _DURATION,
+        },
+        "additionalProperties": False,
     }
 
 
@@ -106,6 +97,8 @@ def _reserved() -> dict[str, Any]:
         "for_each": {
             "type": "object",
             "description": "streams of a producer: a name each, and its own options",
+            "minProperties": 1,
+            "propertyNames": {"pattern": f"^{NAME.pattern}$"},
             "additionalProperties": {"type": ["object", "null"]},
         },
         "run": {
@@ -113,18 +106,47 @@ def _reserved() -> dict[str, Any]:
             "properties": {"start_timeout": _DURATION},
             "additionalProperties": False,
         },
-        "enabled": _or_variable({"type": "boolean"}),
+        "enabled": _loose({"type": "boolean"}),
         "description": {"type": "string"},
     }
 
 
-def _options(kind: str) -> dict[str, Any]:
-    cls = stage_class(kind)
-    whole = _ordered(model_of(cls).model_json_schema(ref_template="#/$defs/{model}"))
+def _options(cls: type[Stage]) -> dict[str, Any]:
+    """The options of a class, none of them required: a for_each spreads them over places."""
+    whole = _ordered(model_of(cls).model_json_schema())
+    assert "$defs" not in whole, f"{cls.__name__}: an option that is a class of its own"
     return {
+        "type": "object",
         "description": (cls.__doc__ or "").strip().partition("\n")[0],
-        "properties": {name: _or_variable(s) for name, s in whole.get("properties", {}).items()},
-        "$defs": whole.get("$defs", {}),
+        "properties": {name: _loose(s) for name, s in whole.get("properties", {}).items()},
+        "additionalProperties": False,
+    }
+
+
+def _stage(kind: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What a stage of one kind may and must hold."""
+    cls, ref = stage_class(kind), f"#/$defs/options.{kind}"
+    reserved: dict[str, Any] = dict.fromkeys(_reserved(), True)
+    required = [name for name, f in model_of(cls).model_fields.items() if f.is_required()]
+    must: dict[str, Any] = {"required": required} if required else {}
+    if cls.role == "producer":
+        reserved["inputs"] = False
+        reserved["for_each"] = {
+            "additionalProperties": {"anyOf": [{"$ref": ref}, {"type": "null"}]}
+        }
+        if required:
+            must = {"anyOf": [must, {"required": ["for_each"]}]}
+    else:
+        reserved["for_each"] = False
+    return {
+        "description": options["description"],
+        "properties": {
+            "kind": True,
+            **reserved,
+            **{name: {"$ref": f"{ref}/properties/{name}"} for name in options["properties"]},
+        },
+        "additionalProperties": False,
+        **must,
     }
 
 
@@ -135,9 +157,29 @@ def _ordered(value: Any) -> Any:
     return [_ordered(v) for v in value] if isinstance(value, list) else value
 
 
-def _or_variable(schema: dict[str, Any]) -> dict[str, Any]:
+def _loose(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with a variable allowed for every scalar in it, however deep."""
     schema = {k: v for k, v in schema.items() if k != "title"}
-    if schema.get("type") == "string" and "enum" not in schema and "const" not in schema:
-        return schema
     outer: dict[str, Any] = {k: schema.pop(k) for k in ("description", "default") if k in schema}
-    return {**outer, "anyOf": [schema, _VARIABLE]}
+    return {**outer, **_with_variables(schema)}
+
+
+def _with_variables(schema: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" in schema:
+        branches = [_with_variables(b) for b in schema["anyOf"]]
+        flat = [inner for b in branches for inner in b.get("anyOf", [b])]
+        return {**schema, "anyOf": [b for i, b in enumerate(flat) if b not in flat[:i]]}
+    if schema.get("type") == "object":
+        inside = {
+            k: _loose(v) if k == "additionalProperties" and isinstance(v, dict) else v
+            for k, v in schema.items()
+        }
+        if "properties" in inside:
+            inside["properties"] = {k: _loose(v) for k, v in inside["properties"].items()}
+        return inside
+    if schema.get("type") == "array":
+        items = schema.get("items")
+        return {**schema, "items": _loose(items)} if isinstance(items, dict) else schema
+    if not schema or schema in ({"type": "string"}, {"type": "null"}):
+        return schema
+    return {"anyOf": [schema, _VARIABLE]}

@@ -4,8 +4,8 @@ The parser's events are composed here and not by the yaml package, since that bu
 from tags, expands aliases without bound, and lets the last of two equal keys win.
 
 Law: `parse` gives a Node or raises ConfigError with a place; no text makes it run code, recurse
-deeper than MAX_DEPTH, or make more than MAX_NODES nodes, aliases expanded. Scalars are those
-of YAML 1.2's core schema: `no`, `on` and `yes` are strings.
+deeper than MAX_DEPTH, or make more than MAX_NODES nodes or MAX_TEXT characters, aliases
+expanded. Scalars are those of YAML 1.2's core schema: `no`, `on` and `yes` are strings.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ovpipe.spec import Place
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 MAX_NODES = 100_000
+MAX_TEXT = 4 * MAX_BYTES
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -33,9 +35,9 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
-    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf"), float("inf")),
-    "-.inf": float("-inf"),
-    ".nan": float("nan"),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), float("inf")),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
 
 
@@ -79,15 +81,20 @@ def read(path: str | Path) -> str:
 
 def parse(text: str, file: str = "") -> Node:
     """The tree of the one document in `text`. Raises ConfigError."""
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"{file}: larger than {MAX_BYTES >> 20} MiB: not a configuration")
     composer = _Composer(file)
     try:
         return composer.document(yaml.parse(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
-        raise _wrong(f"not YAML: {error.problem or error.context}", place) from None
+        what = f"not YAML: {error.problem or error.context}"
+        raise _wrong(what, place, _yaml_hint(text, place)) from None
     except yaml.YAMLError as error:
         raise _wrong(f"not YAML: {str(error).splitlines()[0]}", Place(file, 1, 1)) from None
+    except UnicodeEncodeError:  # a text from Python may hold halves of surrogate pairs
+        raise _wrong("not YAML: not Unicode text", Place(file, 1, 1)) from None
 
 
 def scalar(text: str) -> Any:
@@ -102,15 +109,32 @@ def scalar(text: str) -> Any:
     return text
 
 
-def _wrong(message: str, place: Place) -> ConfigError:
-    return ConfigError([Problem(message, "", place.file, place.line, place.column)])
+def _wrong(message: str, place: Place, hint: str = "") -> ConfigError:
+    return ConfigError([Problem(shown(message), "", place.file, place.line, place.column, hint)])
+
+
+def shown(text: str, most: int = 400) -> str:
+    """`text` for one line of a message: nothing in it moves a cursor, and it ends."""
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
+
+
+def _yaml_hint(text: str, place: Place) -> str:
+    """What has most likely gone wrong in the line where the parser gave up."""
+    line = next(islice(text.split("\n"), place.line - 1, None), "")
+    if "\t" in line[: len(line) - len(line.lstrip(" \t"))]:
+        return "indent with spaces, not with tabs"
+    if "${" in line:
+        return "inside of {...} and [...] a ${VAR} must be in quotes"
+    return ""
 
 
 class _Composer:
     def __init__(self, file: str) -> None:
         self._file = file
-        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._anchors: dict[str, tuple[Node, int, int]] = {}
         self._nodes = 0
+        self._text = 0
 
     def _place(self, event: Any) -> Place:
         return Place(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
@@ -126,10 +150,13 @@ class _Composer:
             raise _wrong("the file is empty", Place(self._file, 1, 1))
         return root
 
-    def _count(self, nodes: int, place: Place) -> None:
+    def _count(self, nodes: int, text: int, place: Place) -> None:
         self._nodes += nodes
+        self._text += text
         if self._nodes > MAX_NODES:
             raise _wrong(f"more than {MAX_NODES} values, aliases expanded", place)
+        if self._text > MAX_TEXT:
+            raise _wrong(f"more than {MAX_TEXT >> 20} MiB of text, aliases expanded", place)
 
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
         place = self._place(event)
@@ -138,13 +165,13 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 raise _wrong(f"alias '*{event.anchor}' has no anchor before it", place)
-            node, size = self._anchors[event.anchor]
-            self._count(size, place)
+            node, nodes, text = self._anchors[event.anchor]
+            self._count(nodes, text, place)
             return node
         if event.tag is not None:
             raise _wrong(f"the tag '{event.tag}' is not allowed: values only", place)
-        before, anchor = self._nodes, event.anchor
-        self._count(1, place)
+        nodes, text, anchor = self._nodes, self._text, event.anchor
+        self._count(1, len(event.value) if isinstance(event, yaml.ScalarEvent) else 0, place)
         if isinstance(event, yaml.MappingStartEvent):
             node = self._mapping(place, events, depth)
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -157,7 +184,7 @@ class _Composer:
             value = scalar(event.value) if plain else event.value
             node = Node(value, place, plain, event.value)
         if anchor is not None:
-            self._anchors[anchor] = node, self._nodes - before
+            self._anchors[anchor] = node, self._nodes - nodes, self._text - text
         return node
 
     def _mapping(self, place: Place, events: Iterator[Any], depth: int) -> Node:
@@ -170,6 +197,7 @@ class _Composer:
             if event.value in keys:
                 first = keys[event.value].line
                 raise _wrong(f"the key '{event.value}' stands twice (first in line {first})", where)
+            self._count(0, len(event.value), where)
             keys[event.value] = where
             value[event.value] = self._node(next(events), events, depth + 1)
         return Node(value, place, keys=keys)

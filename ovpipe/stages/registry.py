@@ -58,7 +58,11 @@ def stage_class(kind: str) -> type[Stage]:
 
 def function_stage(function: Callable[..., Result]) -> type[Transform]:
     """A Transform around `function(frame, ...)`; its further parameters become options."""
-    parameters = list(inspect.signature(function).parameters.values())[1:]
+    frame, *parameters = inspect.signature(function).parameters.values() or (None,)
+    if frame is None or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        raise ConfigError(
+            f"function '{function.__name__}' must take a frame, and then named options"
+        )
     hints = get_type_hints(function, include_extras=True)
     body: dict[str, Any] = {"__annotations__": {p.name: hints.get(p.name, Any) for p in parameters}}
     for p in parameters:

@@ -48,6 +48,7 @@ def test_grammar(text, result):
         ("${NO:?put it into .env}", "NO is not set: put it into .env"),
         ("${EMPTY:?m}", "EMPTY is not set: m"),
         ("${NO?m}", "NO is not set: m"),
+        ("${NO:?see ${A}, $$5}", r"NO is not set: see \$\{A\}, \$5"),
         ("${A", "not closed"),
         ("${A:-x", "not closed"),
         ("${A!x}", "wrong operator"),
@@ -75,3 +76,8 @@ def test_nothing_else_is_raised(text):
 @given(st.text(max_size=30))
 def test_doubled_dollars_come_back(text):
     assert interpolate(text.replace("$", "$$"), {}) == text
+
+
+def test_what_becomes_too_long_is_refused():
+    with pytest.raises(InterpolationError, match="longer than 1 MiB"):
+        interpolate("$A" * 100, {"A": "x" * 100_000})

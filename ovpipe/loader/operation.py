@@ -1,0 +1,86 @@
+"""The reserved words of a stage that say how frames reach it and how it is run."""
+
+from __future__ import annotations
+
+from typing import Any, cast, get_args
+
+from ovpipe.loader.options import duration, near
+from ovpipe.loader.reading import Reading
+from ovpipe.loader.tree import Node
+from ovpipe.spec import InputSpec, RunSpec, WhenFull
+
+INPUT_KEYS = ("from", "depth", "when_full", "max_age")
+RUN_KEYS = ("start_timeout",)
+MAX_DEPTH_OF_EDGE = 64
+
+
+def inputs(reading: Reading, node: Node, path: str) -> tuple[InputSpec, ...]:
+    """`inputs:` - the name of a stage, `{from: name, ...}`, or a list of those."""
+    items = node.value if isinstance(node.value, list) else [node]
+    found = []
+    for i, item in enumerate(items):
+        where = f"{path}[{i}]" if isinstance(node.value, list) else path
+        if isinstance(item.value, dict):
+            found.append(_input(reading, item, where))
+            continue
+        source = reading.plain(item, where)
+        if isinstance(source, str):
+            found.append(InputSpec(source, place=item.place))
+        else:
+            reading.tell(item, where, "must be the name of a stage, or {from: name, ...}")
+    return tuple(entry for entry in found if entry is not None)
+
+
+def _input(reading: Reading, node: Node, path: str) -> InputSpec | None:
+    reading.keys(node, path, INPUT_KEYS)
+    entries = node.value
+    values: dict[str, Any] = {
+        k: reading.plain(entries[k], f"{path}.{k}")
+        for k in ("from", "depth", "when_full")
+        if k in entries
+    }
+    if "from" not in values:
+        reading.tell(node, f"{path}.from", "is required: the name of a stage")
+        return None
+    source, place = values["from"], entries["from"].place
+    if not isinstance(source, str):
+        reading.tell(place, f"{path}.from", "must be the name of a stage")
+        return None
+    if "depth" in values:
+        depth = values["depth"]
+        if type(depth) is not int or not 1 <= depth <= MAX_DEPTH_OF_EDGE:  # True is an int
+            message = f"must be a whole number from 1 to {MAX_DEPTH_OF_EDGE}"
+            reading.tell(entries["depth"], f"{path}.depth", message)
+    policies, policy = get_args(WhenFull), values.get("when_full")
+    if "when_full" in values and policy not in policies:
+        where = entries["when_full"]
+        hint = "" if reading.private(where) else near(str(policy), [*policies], "")
+        reading.tell(where, f"{path}.when_full", f"must be one of {', '.join(policies)}", hint)
+    max_age_s = None
+    if "max_age" in entries:
+        max_age_s = seconds(reading, entries["max_age"], f"{path}.max_age")
+    return InputSpec(source, values.get("depth"), cast(WhenFull | None, policy), max_age_s, place)
+
+
+def run(reading: Reading, node: Node, path: str) -> RunSpec:
+    """`run:` - how the stage's worker is run."""
+    entries = reading.mapping(node, path, ", ".join(RUN_KEYS))
+    reading.keys(node, path, RUN_KEYS)
+    if "start_timeout" not in entries:
+        return RunSpec()
+    return RunSpec(seconds(reading, entries["start_timeout"], f"{path}.start_timeout"))
+
+
+def seconds(reading: Reading, node: Node, path: str) -> float | None:
+    """A duration greater than 0, in seconds; None and a problem where it is none."""
+    given = reading.plain(node, path)
+    try:
+        value = duration(given)
+    except ValueError as error:
+        shown = "the value" if reading.private(node) else repr(given)
+        reading.tell(node, path, f"{shown} {error}")
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+        reading.tell(node, path, "must be a duration greater than 0, as 500ms or 5s")
+        return None
+    return float(value)
