@@ -41,7 +41,8 @@ def run(config: str, drain_timeout: float, json_: bool) -> None:
 
     \b
     Exit codes: 0 all streams ended, or drained; 2 wrong configuration; 3 something needed is
-    missing; 4 a stage failed; 5 the drain took too long; 130, 143 ended by force.
+    missing; 4 a stage failed; 5 the drain took too long; 6 a frame is unaccounted for, a fault of
+    ovpipe; 130, 143 ended by force.
     """
     spec = load(config, os.environ)
     graph = resolve(spec)
