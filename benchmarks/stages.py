@@ -13,6 +13,8 @@ from typing import Annotated
 import numpy as np
 
 import ovpipe
+from ovpipe.stages.infer.stage import Infer as InferStage
+from ovpipe.stages.synthetic import Synthetic
 
 
 def report(path: str, frames: int, began: tuple[float, float]) -> None:
@@ -76,3 +78,67 @@ class Sink(ovpipe.Consumer):
 
     def close(self):
         report(self.path, self.frames, self.began)
+
+
+class Clock:
+    """Wall and processor time from frame `skip` to the last one, written at the end."""
+
+    def __init__(self, path: str, skip: int) -> None:
+        self.path, self.skip, self.frames = path, skip, 0
+
+    def frame(self) -> None:
+        self.frames += 1
+        if self.frames == self.skip:
+            self.began = time.perf_counter(), time.process_time()
+
+    def end(self) -> None:
+        report(self.path, self.frames - self.skip, self.began)
+
+
+class Frames(Synthetic):
+    """Synthetic frames, and what they cost."""
+
+    report: str
+    skip: int
+
+    def frames(self):
+        clock = Clock(self.report, self.skip)
+        for frame in super().frames():
+            yield frame
+            clock.frame()
+        clock.end()
+
+
+class Infer(InferStage):
+    """The infer stage, and what it costs."""
+
+    report: str
+    skip: int
+
+    def open(self):
+        super().open()
+        self.clock = Clock(self.report, self.skip)
+
+    def submit(self, frame, done):
+        self.clock.frame()
+        return super().submit(frame, done)
+
+    def close(self):
+        self.clock.end()
+        super().close()
+
+
+class Count(ovpipe.Consumer):
+    """Takes frames and does nothing with them."""
+
+    report: str
+    skip: int
+
+    def open(self):
+        self.clock = Clock(self.report, self.skip)
+
+    def consume(self, frame):
+        self.clock.frame()
+
+    def close(self):
+        self.clock.end()

@@ -13,6 +13,7 @@ CASES = {
     "hello.py": (["c.yaml", "clip"], "clip 0: nothing\nclip 1: nothing\nclip 2: nothing\n"),
     "own_stage.py": ([], "4: "),
     "queue_alone.py": ([], "7 7.0\n"),
+    "queue_asyncio.py": ([], "many: [0.0, 1.0, 2.0, 3.0, 4.0]\n6 inferences\n"),
 }
 
 
