@@ -141,7 +141,7 @@ class Slots:
     @property
     def ready(self) -> bool:
         """True where a job would not have to wait."""
-        return bool(self._idle) and not self._line
+        return bool(self._idle) and not self._line and self.inferring < self.jobs
 
     @property
     def waiting(self) -> int:
@@ -163,7 +163,7 @@ class Slots:
         """
         with self.lock:
             self._check(inside)
-            if self._idle and not self._line:
+            if self.ready:
                 self.busy += 1
                 return self._hand(self._idle.popleft(), job)
             claim = _Claim(job, True, inside)
@@ -218,7 +218,7 @@ class Slots:
         with self.lock:
             if self.closed:
                 raise RuntimeError("the queue is closed")
-            if self._idle and not self._line:
+            if self.ready:
                 self.busy += 1
                 job.future.set_running_or_notify_cancel()
                 return [(self._hand(self._idle.popleft(), job), job)]
@@ -272,19 +272,33 @@ class Slots:
     def begin_call(self, slot: Slot, job: Job) -> None:
         """The inference has ended and its callback is next: wait for its turn."""
         with self.lock:
-            if self._calling >= self.jobs or self._turns:
-                self._turns.append(job.number)
-                while not self.closed and (
-                    self._calling >= self.jobs or min(self._turns) != job.number
-                ):
-                    self._turn.wait()
-                self._turns.remove(job.number)
-                self._turn.notify_all()
-            self._calling += 1
-            slot.called_ns = time.monotonic_ns()
-            starts = self._match() if self._line else []
-            self._arm()
+            self._turns.append(job.number)
+            starts = self._call(slot, job) if self._may_call(job) else self._after_inference()
         self.start_all(starts)
+        if slot.called_ns:
+            return
+        with self.lock:
+            while not self._may_call(job):
+                self._turn.wait()
+            starts = self._call(slot, job)
+        self.start_all(starts)
+
+    def _may_call(self, job: Job) -> bool:
+        return self.closed or (self._calling < self.jobs and min(self._turns) == job.number)
+
+    def _call(self, slot: Slot, job: Job) -> Starts:
+        self._turns.remove(job.number)
+        self._calling += 1
+        slot.called_ns = time.monotonic_ns()
+        if self._turns:
+            self._turn.notify_all()
+        self._arm()
+        return self._after_inference()
+
+    def _after_inference(self) -> Starts:
+        if self._watchers:
+            self._news.notify_all()
+        return self._match() if self._line else []
 
     def free(self, slot: Slot) -> None:
         """The slot's job needs it no longer."""
