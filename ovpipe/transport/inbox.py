@@ -38,6 +38,8 @@ class Inbox:
         self._nudge = self._push("inproc://nudge")
         self._peers: dict[str, zmq.Socket[bytes]] = {}
         self._timeout_ms = -2
+        self._nudged = False
+        self._asleep = False
 
     def _push(self, address: str) -> zmq.Socket[bytes]:
         push = self.context.socket(zmq.PUSH)
@@ -53,15 +55,24 @@ class Inbox:
         if timeout_ms != self._timeout_ms:
             self._pull.set(zmq.RCVTIMEO, timeout_ms)
             self._timeout_ms = timeout_ms
-        try:
-            return self._pull.recv()
-        except zmq.Again:
-            return None
+        data: bytes | None = None
+        self._asleep = True  # said before looking, as nudge() says before it looks
+        if self._nudged:
+            data = NUDGE
+        else:
+            with contextlib.suppress(zmq.Again):
+                data = self._pull.recv()
+        self._asleep = False
+        if data == NUDGE:  # whoever gets it looks at everything: it stands for all until now
+            self._nudged = False
+        return data
 
     def nudge(self) -> None:
-        """Make the worker's thread look around."""
-        with self._lock, contextlib.suppress(zmq.ZMQError):
-            self._nudge.send(NUDGE, zmq.NOBLOCK)
+        """Make the worker's thread look around; costs next to nothing while it is awake."""
+        self._nudged = True
+        if self._asleep:
+            with self._lock, contextlib.suppress(zmq.ZMQError):
+                self._nudge.send(NUDGE, zmq.NOBLOCK)
 
     def send(self, address: str, message: bytes, gone: Callable[[], bool] = lambda: False) -> bool:
         """Send to a peer's inbox; False where it cannot be reached, or is `gone` meanwhile."""
