@@ -40,7 +40,7 @@ def facts(*outputs: tuple[int, ...] | OutputFact, **more: Any) -> ModelFacts:
         (facts((1, 85, 8)), "yolox"),
         (facts((1, 86, 8)), "raw"),
         (facts((1, 8400, 85), input_size=(640, 640)), "yolox"),
-        (facts((1, 25200, 85), input_size=(640, 640)), "raw"),
+        (facts((1, 25200, 85), input_size=(640, 640)), "yolo"),
         (facts(OutputFact("prob", (1, 10), "Softmax")), "classification"),
         (facts((1, 1000)), "classification"),
         (facts((1, 1001, 1, 1)), "classification"),
@@ -62,7 +62,7 @@ def test_as_many_labels_as_numbers_are_evidence() -> None:
 
 @pytest.mark.parametrize(
     ("decode", "says"),
-    [("yolo", "did you mean 'yolox'"), ("ssd", r"reads one output \[1, 1, N, 7\]"), ("q", "raw")],
+    [("yollo", "did you mean 'yolo'"), ("ssd", r"reads one output \[1, 1, N, 7\]"), ("q", "raw")],
 )
 def test_a_wrong_choice_is_refused(decode: str, says: str) -> None:
     with pytest.raises(PreflightError, match=says):

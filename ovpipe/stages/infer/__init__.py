@@ -3,9 +3,12 @@
     files           is this a model that can be read?      plain checks, no OpenVINO
     model           read, prepare, compile                 the file that imports openvino
     facts picture   what the model shows; how pictures are prepared for it
+    ultralytics     what that exporter writes beside a model
     feed            a frame into the model's input
     decode choose   what a decoder is; which one fits
-    ssd yunet yolox classification raw custom              the decoders
+    ssd yunet ultraface yolox yolo (yolo_layout)           the decoders: of objects,
+    keypoints segmentation classification embedding        of points, pixels, whole pictures,
+    raw custom                                             of anything
     nms labels      what they share
     stage           Infer: all of it, several frames at a time
 

@@ -43,6 +43,8 @@ class Classification:
         if not cls.fits(facts):
             return False
         output = facts.outputs[0]
+        if facts.export is not None:
+            return facts.export.task == "classify"
         return output.op == "Softmax" or output.shape[1] in (labels, *IMAGENET)
 
     def __call__(self, outputs: Outputs, info: FrameInfo, /) -> dict[str, Any]:

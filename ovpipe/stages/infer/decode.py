@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,13 +37,18 @@ F32 = NDArray[np.float32]
 class Fit:
     """How a picture is put into the model's input.
 
-    letterbox: keep the proportions and fill the rest with `pad`; else stretch.
-    centred: the picture stands in the middle of the input, not at its top left.
+    letterbox      keep the proportions and fill the rest with `pad`; else stretch
+    centred        the picture stands in the middle of the input, not at its top left
+    colour         what the model was trained on, "" where the decoder does not know
+    mean, scale    subtracted from the pixels, then they are divided by it; () for neither
     """
 
     letterbox: bool = False
     pad: int = 114
     centred: bool = False
+    colour: Literal["", "bgr", "rgb"] = ""
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +74,25 @@ class FrameInfo:
     top: int = 0
     labels: Labels = field(default_factory=dict)
 
-    def to_source(self, xyxy: F32) -> F32:
-        """Boxes (n, 4) in input pixels -> in pixels of the source frame, clipped to it."""
-        start = np.array([self.left, self.top] * 2, np.float32)
-        per_pixel = np.array([1 / self.scale_x, 1 / self.scale_y] * 2, np.float32)
-        end = np.array([self.width, self.height] * 2, np.float32)
-        with np.errstate(over="ignore"):
-            clipped: F32 = np.clip((xyxy - start) * per_pixel, np.float32(0), end)
-        return clipped
+    def to_source(self, xy: F32) -> F32:
+        """Points (..., 2) or boxes (..., 4) in input pixels -> in the source frame, clipped."""
+        pairs = xy.reshape(*xy.shape[:-1], xy.shape[-1] // 2, 2)
+        start = np.array([self.left, self.top], np.float32)
+        per_pixel = np.array([1 / self.scale_x, 1 / self.scale_y], np.float32)
+        end = np.array([self.width, self.height], np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            clipped: F32 = np.clip((pairs - start) * per_pixel, np.float32(0), end)
+        return clipped.reshape(xy.shape)
+
+    def place(self, xyxy: F32) -> tuple[F32, NDArray[np.bool_]]:
+        """Boxes (n, 4) in input pixels -> in the source frame, and which of them (n,) are kept.
+
+        Those that are not finite, and those with no area in the frame, are not.
+        """
+        boxes = self.to_source(xyxy)
+        kept = np.isfinite(xyxy).all(axis=1)
+        kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return boxes, kept
 
     def detections(self, xyxy: ArrayLike, score: ArrayLike, class_id: ArrayLike) -> Detections:
         """Detections from boxes in input pixels.
@@ -84,10 +100,18 @@ class FrameInfo:
         Those that are not finite, and those with no area in the frame, are left out.
         """
         found = Detections.of(xyxy, score, class_id, self.labels)
-        found = found[np.isfinite(found.xyxy).all(axis=1)]
-        boxes = self.to_source(found.xyxy)
-        seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        return replace(found, xyxy=boxes)[seen]
+        boxes, kept = self.place(found.xyxy)
+        return replace(found, xyxy=boxes)[kept]
+
+    def area(self, width: int, height: int) -> list[float]:
+        """Where the source frame lies in a map that shows the whole input: [x1, y1, x2, y2].
+
+        In pixels of a map of that size; without a letterbox it is all of the map.
+        """
+        x, y = width / self.input_width, height / self.input_height
+        right = self.left + self.width * self.scale_x
+        bottom = self.top + self.height * self.scale_y
+        return [self.left * x, self.top * y, right * x, bottom * y]
 
 
 class Decoder(Protocol):

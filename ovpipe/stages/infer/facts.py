@@ -37,6 +37,22 @@ class OutputFact:
 
 
 @dataclass(frozen=True)
+class Export:
+    """What Ultralytics wrote of a model that it exported.
+
+    task         detect, segment, pose, obb, classify, semantic; "" where it does not say
+    names        class id -> name, one for each class
+    final        its boxes are final: no overlaps are left to be suppressed
+    keypoints    points of an object and numbers of a point, (0, 0) where it does not say
+    """
+
+    task: str
+    names: Mapping[int, str]
+    final: bool = False
+    keypoints: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """The evidence.
 
@@ -45,6 +61,7 @@ class ModelFacts:
     layout        of that picture: NCHW or NHWC, or ""
     suffix        of the file: .xml, .onnx, .tflite
     info          `model_info` of its rt_info, as Model API and the converters write it
+    export        what Ultralytics wrote of it, None for the models of others
     """
 
     outputs: tuple[OutputFact, ...]
@@ -54,6 +71,14 @@ class ModelFacts:
     layout: str = ""
     suffix: str = ""
     info: Mapping[str, str] = field(default_factory=dict)
+    export: Export | None = None
+
+    @property
+    def classes(self) -> int:
+        """How many classes the model says that it has; 0 where it does not."""
+        if self.export is not None:
+            return len(self.export.names)
+        return len(self.info.get("labels", "").split())
 
     def __str__(self) -> str:
         return ", ".join(str(output) for output in self.outputs)

@@ -23,6 +23,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ovpipe.errors import PreflightError
+from ovpipe.stages.infer import ultralytics
 from ovpipe.stages.infer.facts import InputFact, ModelFacts, OutputFact
 from ovpipe.stages.infer.files import check_model_file
 from ovpipe.stages.infer.picture import Plan
@@ -75,7 +76,9 @@ def read(path: str, device: str, config: Mapping[str, Any]) -> Source:
     )
     layout, size, channels = _picture(inputs)
     suffix = file.suffix.lower()
-    facts = ModelFacts(outputs, inputs, size, channels, layout, suffix, _model_info(model))
+    info = _model_info(model)
+    export = ultralytics.export(_onnx_metadata(model)) or ultralytics.beside(file)
+    facts = ModelFacts(outputs, inputs, size, channels, layout, suffix, info, export)
     return Source(core, model, file, facts)
 
 
@@ -235,9 +238,20 @@ def _model_info(model: Any) -> dict[str, str]:
         "embedded_processing",
         "mean_values",
         "scale_values",
+        "resize_type",
+        "pad_value",
     )
     return {
         key: str(model.get_rt_info(["model_info", key]).astype(str))
         for key in keys
         if model.has_rt_info(["model_info", key])
+    }
+
+
+def _onnx_metadata(model: Any) -> dict[str, str]:
+    """Those of an ONNX file's metadata_props that Ultralytics writes."""
+    return {
+        key: str(model.get_rt_info(["framework", key]).astype(str))
+        for key in ("names", "stride", "task", "end2end", "args", "kpt_shape")
+        if model.has_rt_info(["framework", key])
     }

@@ -1,13 +1,16 @@
 """How pictures are prepared for a model: what the user wrote, else by evidence.
 
-Colour: the model's `reverse_input_channels` (made for BGR, swapped to RGB), rgb for .tflite,
-whose makers train on RGB, else bgr, as Open Model Zoo, OpenCV Zoo and YOLOX do. Mean and
-scale: the model's own, unless it says that they are operations of its graph already.
+Colour: the model's `reverse_input_channels` (made for BGR, swapped to RGB), what its decoder
+knows, rgb for .tflite, whose makers train on RGB, else bgr, as Open Model Zoo, OpenCV Zoo and
+YOLOX do. Mean and scale: the model's own, else the decoder's. Fit: the model's `resize_type`,
+else the decoder's. A model that says that all this is in its graph already gets plain pixels.
+Whatever Ultralytics exports takes RGB in 0..1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ovpipe.errors import PreflightError
@@ -56,14 +59,16 @@ def plan(wish: Wish, facts: ModelFacts, fit: Fit) -> Plan | None:
         raise PreflightError(
             f"feed: image: the model takes {takes}, not one picture of a fixed size"
         )
-    if wish.resize:
-        letterbox = wish.resize == "letterbox"
-        fit = fit if fit.letterbox == letterbox else Fit(letterbox, centred=letterbox)
     info = facts.info
     embedded = info.get("embedded_processing", "").lower() in _YES
     own = {} if embedded else info
-    mean = wish.mean or _numbers(own.get("mean_values", ""))
-    scale = wish.scale or _numbers(own.get("scale_values", ""))
+    fit = _fit(wish, own, fit)
+    if embedded:
+        fit = replace(fit, colour="", mean=(), scale=())
+    elif facts.export is not None:
+        fit = replace(fit, colour="rgb", mean=(), scale=(255.0,))
+    mean = wish.mean or _numbers(own.get("mean_values", "")) or list(fit.mean)
+    scale = wish.scale or _numbers(own.get("scale_values", "")) or list(fit.scale)
     for name, values in (("mean", mean), ("scale", scale)):
         if len(values) not in (0, 1, facts.channels):
             raise PreflightError(
@@ -77,8 +82,25 @@ def plan(wish: Wish, facts: ModelFacts, fit: Fit) -> Plan | None:
         colour = "gray"
     elif not wish.colour:
         swapped = own.get("reverse_input_channels", "").lower() in _YES
-        colour = "rgb" if swapped or facts.suffix == ".tflite" else "bgr"
+        trained_on = "rgb" if swapped else fit.colour
+        colour = trained_on or ("rgb" if facts.suffix == ".tflite" else "bgr")
     return Plan(fit, colour, mean, scale)
+
+
+def _fit(wish: Wish, own: Mapping[str, str], fit: Fit) -> Fit:
+    """As the user wishes, else as the model says (Model API's words), else as the decoder does."""
+    letterboxes = {"fit_to_window": False, "fit_to_window_letterbox": True}
+    said = own.get("resize_type", "")
+    if said == "standard":
+        fit = replace(fit, letterbox=False, centred=False)
+    elif said in letterboxes:
+        pad = own.get("pad_value", "0")
+        pad_value = min(int(pad), 255) if pad.isdecimal() and len(pad) < 9 else 0
+        fit = replace(fit, letterbox=True, pad=pad_value, centred=letterboxes[said])
+    letterbox = wish.resize == "letterbox"
+    if not wish.resize or fit.letterbox == letterbox:
+        return fit
+    return replace(fit, letterbox=letterbox, pad=Fit.pad, centred=letterbox)
 
 
 def _numbers(text: str) -> list[float]:

@@ -56,7 +56,8 @@ class Infer(AsyncTransform):
     ] = field(default_factory=dict)
     decode: Annotated[
         str,
-        "ssd, yunet, yolox, classification, raw, or your own module:function; empty: by evidence",
+        "ssd, yunet, ultraface, yolox, yolo, keypoints, segmentation, classification, embedding, "
+        "raw, or your own module:function; empty: by evidence",
     ] = ""
     labels: Annotated[
         list[str] | dict[int, str] | str,
@@ -78,7 +79,7 @@ class Infer(AsyncTransform):
         Literal["", "stretch", "letterbox"], "how the image is fitted; empty: by decoder"
     ] = ""
     colour: Annotated[
-        Literal["", "bgr", "rgb"], "what the model was trained on; empty: rgb for .tflite, else bgr"
+        Literal["", "bgr", "rgb"], "what the model was trained on; empty: by evidence"
     ] = ""
     mean: Annotated[list[float], "subtracted from the pixels, one number or one a channel"] = field(
         default_factory=list
