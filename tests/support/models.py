@@ -15,7 +15,7 @@ import numpy as np
 SIZE = 16
 
 
-def _save(folder: Path, name: str, outputs: dict[str, Any], inputs: list[Any], **info: str) -> Path:
+def _save(folder: Path, name: str, outputs: dict[str, Any], inputs: list[Any], **info: Any) -> Path:
     import openvino
     from openvino import opset13 as op
 
@@ -89,7 +89,7 @@ def classifier(folder: Path, logits: Sequence[float], softmax: bool = True, **in
 
 
 def constant_picture_model(
-    folder: Path, outputs: dict[str, Any], size: int = SIZE, name: str = "constant", **info: str
+    folder: Path, outputs: dict[str, Any], size: int = SIZE, name: str = "constant", **info: Any
 ) -> Path:
     """The named outputs, whatever the picture."""
     picture = _input((1, 3, size, size))
@@ -114,3 +114,56 @@ def double(folder: Path) -> Path:
 
     x = _input((4,), "x")
     return _save(folder, "double", {"twice": op.multiply(x, _constant(2))}, [x])
+
+
+def ultralytics(
+    folder: Path, outputs: dict[str, Any], size: int, names: dict[int, str], **metadata: Any
+) -> Path:
+    """The named outputs, with all that Ultralytics writes into an OpenVINO export and beside it."""
+    import yaml
+
+    said = {"description": "a model: of a test", "stride": 32, "task": "detect", "names": names}
+    text = yaml.safe_dump(said | metadata, sort_keys=False, allow_unicode=True)
+    (folder / "metadata.yaml").write_text(text, "utf-8")
+    return constant_picture_model(
+        folder,
+        outputs,
+        size,
+        "best",
+        model_type="YOLO",
+        reverse_input_channels=True,
+        pad_value=114,
+        scale_values=[255.0],
+        iou_threshold=0.7,
+        labels=[name.replace(" ", "_") for name in names.values()],
+        resize_type="fit_to_window_letterbox",
+    )
+
+
+def onnx_relu(folder: Path, shape: Sequence[int], metadata: dict[str, str]) -> Path:
+    """An ONNX file: `y` = relu(`x`), both float32 of `shape`, with these metadata_props.
+
+    Written by hand, as the fields of onnx.proto: nothing else here needs the onnx package.
+    """
+
+    def number(value: int) -> bytes:
+        low, rest = value & 127, value >> 7
+        return bytes([low | 128]) + number(rest) if rest else bytes([low])
+
+    def field(tag: int, *parts: bytes) -> bytes:
+        data = b"".join(parts)
+        return number(tag << 3 | 2) + number(len(data)) + data
+
+    def integer(tag: int, value: int) -> bytes:
+        return number(tag << 3) + number(value)
+
+    def port(name: bytes) -> bytes:
+        sizes = [field(1, integer(1, size)) for size in shape]
+        return field(1, name) + field(2, field(1, integer(1, 1), field(2, *sizes)))
+
+    relu = field(1, field(1, b"x"), field(2, b"y"), field(4, b"Relu"))
+    graph = field(7, relu, field(2, b"g"), field(11, port(b"x")), field(12, port(b"y")))
+    props = [field(14, field(1, k.encode()), field(2, v.encode())) for k, v in metadata.items()]
+    path = folder / "relu.onnx"
+    path.write_bytes(b"".join([integer(1, 8), graph, field(8, integer(2, 13)), *props]))
+    return path

@@ -40,11 +40,9 @@ class Classification:
     @classmethod
     def shows(cls, facts: ModelFacts, labels: int) -> bool:
         """True where these numbers are surely classes: a vector alone may be anything."""
-        if not cls.fits(facts):
+        if facts.export is not None or not cls.fits(facts):  # an export says what it is for
             return False
         output = facts.outputs[0]
-        if facts.export is not None:
-            return facts.export.task == "classify"
         return output.op == "Softmax" or output.shape[1] in (labels, *IMAGENET)
 
     def __call__(self, outputs: Outputs, info: FrameInfo, /) -> dict[str, Any]:

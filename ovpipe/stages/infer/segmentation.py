@@ -53,12 +53,10 @@ class Segmentation:
     @classmethod
     def shows(cls, facts: ModelFacts, labels: int) -> bool:
         """True where the channels are surely classes: as many as names, of [1, C, H, W]."""
-        if not cls.fits(facts) or len(facts.outputs[0].shape) != 4:
+        if facts.export is not None or not cls.fits(facts):  # an export says what it is for
             return False
-        return facts.outputs[0].shape[1] > 1 and facts.outputs[0].shape[1] in (
-            labels,
-            facts.classes,
-        )
+        shape = facts.outputs[0].shape
+        return len(shape) == 4 and shape[1] > 1 and shape[1] in (labels, facts.classes)
 
     def __call__(self, outputs: Outputs, info: FrameInfo, /) -> dict[str, Any]:
         (output,) = outputs.values()

@@ -100,7 +100,8 @@ class Yolo:
             # No score is above its objectness: most rows end here.
             rows = output[output[:, 4] >= least].astype(np.float32, copy=False)
             class_id = np.argmax(rows[:, 5:end], axis=1)
-            score = rows[:, 4] * rows[np.arange(len(rows)), 5 + class_id]
+            with np.errstate(over="ignore", invalid="ignore"):
+                score = rows[:, 4] * rows[np.arange(len(rows)), 5 + class_id]
             extra = rows[:, end:]
         else:
             rows = output[output[:, 4] >= least].astype(np.float32, copy=False)
