@@ -25,7 +25,7 @@ from ovpipe.stages.infer.facts import ModelFacts
 from ovpipe.stages.infer.labels import Keep
 
 ALL = Keep()
-BLOCK = 1 << 14  # pixels: the scores of one class in a block stay in the cache
+BLOCK = 1 << 15  # pixels: the scores of one class in a block stay in the cache
 Mask = NDArray[np.uint8] | NDArray[np.uint16]
 
 
@@ -77,7 +77,7 @@ class Segmentation:
 
 
 def best(scores: NDArray[Any]) -> Mask:
-    """Scores (C, H, W) -> ids (H, W) of the highest; six times as fast as argmax over axis 0."""
+    """Scores (C, H, W) -> ids (H, W) of the highest; five times as fast as argmax over axis 0."""
     classes, height, width = scores.shape
     flat = scores.reshape(classes, -1)
     mask = np.zeros(height * width, np.uint8 if classes <= 256 else np.uint16)
