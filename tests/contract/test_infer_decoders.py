@@ -108,28 +108,40 @@ def test_classifiers_of_ultralytics(tmp_path: Path) -> None:
     assert result(path).meta["classes"][0]["label"] == "traffic light"
 
 
-def test_the_picture_is_rgb_in_0_to_1(tmp_path: Path) -> None:
-    (tmp_path / "metadata.yaml").write_text("stride: 32\ntask: detect\nnames:\n  0: person\n")
-    stage = Infer(model=str(models.echo(tmp_path)), decode="raw", cache="off")
+def pixel(folder: Path, **options: Any) -> list[float]:
+    """What of a pixel (10, 100, 200) in BGR arrives in the model, times 255."""
+    stage = Infer(model=str(models.echo(folder)), decode="raw", cache="off", **options)
     pixels = np.full((models.SIZE, models.SIZE, 3), (10, 100, 200), np.uint8)
     (out,) = drive(stage, [Frame(image=Image(pixels))])
     assert isinstance(out, Frame)
-    given = out.arrays["pixels"][0, :, 0, 0] * 255
-    np.testing.assert_allclose(given, [200, 100, 10], atol=1e-3)
+    return (out.arrays["pixels"][0, :, 0, 0] * 255).tolist()
+
+
+def test_the_picture_is_rgb_in_0_to_1(tmp_path: Path) -> None:
+    names = "stride: 32\ntask: semantic\nnames:\n  0: a\n  1: b\n  2: c\n"
+    (tmp_path / "metadata.yaml").write_text(names)
+    assert pixel(tmp_path) == pytest.approx([200, 100, 10], abs=1e-3)
+    assert pixel(tmp_path, colour="bgr", scale=[51]) == pytest.approx([50, 500, 1000], abs=1e-2)
+
+
+@pytest.mark.parametrize("task", ["detect", "classify", "semantic", "pose", ""])
+def test_metadata_of_another_model_is_no_evidence(tmp_path: Path, task: str) -> None:
+    """Neither for the picture, nor for the decoder, nor for the labels."""
+    said = f"stride: 32\ntask: {task}\nnames:\n  0: a\n  1: b\n"
+    (tmp_path / "metadata.yaml").write_text(said)
+    assert pixel(tmp_path) == pytest.approx([10 * 255, 100 * 255, 200 * 255], abs=1e-1)
+    path = models.constant_picture_model(tmp_path, {"out": np.zeros((1, 9, 7))})
+    assert list(result(path).arrays) == ["out"]
+    out = result(models.ssd(tmp_path, [(0, 1, 0.9, 0, 0, 1, 1)]))
+    assert [d.label for d in out.detections or ()] == ["1"]
 
 
 def test_metadata_in_an_onnx_file(tmp_path: Path) -> None:
-    said = {"stride": "32", "task": "segment", "names": "{0: 'a', 1: 'b c'}", "end2end": "True"}
+    said = {"stride": "32", "task": "semantic", "names": "{0: 'a', 1: 'b c', 2: 'd'}"}
     path = models.onnx_relu(tmp_path, (1, 3, 8, 8), said)
-    assert read(str(path), "CPU", {}).facts.export == Export(
-        "segment", {0: "a", 1: "b c"}, final=True
-    )
-
-
-def test_metadata_of_another_model_is_no_evidence(tmp_path: Path) -> None:
-    (tmp_path / "metadata.yaml").write_text("stride: 32\ntask: detect\nnames:\n  0: person\n")
-    path = models.constant_picture_model(tmp_path, {"out": np.zeros((1, 9, 7))})
-    assert list(result(path).arrays) == ["out"]
+    names = {0: "a", 1: "b c", 2: "d"}
+    assert read(str(path), "CPU", {}).facts.export == Export("semantic", names)
+    assert result(path).arrays["mask"].shape == (8, 8)
 
 
 def test_ultraface(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ovpipe.errors import PreflightError
 from ovpipe.stages.infer import custom, ssd, ultraface, yolo, yolox, yunet
@@ -87,6 +88,25 @@ def kind_of(decode: str, facts: ModelFacts, labels: Labels) -> str:
     if Segmentation.shows(facts, len(labels)):
         return "segmentation"
     return "classification" if Classification.shows(facts, len(labels)) else "raw"
+
+
+def trusted(facts: ModelFacts) -> ModelFacts:
+    """The facts without what Ultralytics wrote, where the outputs are not what that says.
+
+    A folder may hold a `metadata.yaml` and models that it is not of.
+    """
+    if facts.export is None:
+        return facts
+    task, classes = facts.export.task, len(facts.export.names)
+    if task == "classify":
+        agrees = Classification.fits(facts) and facts.outputs[0].shape[1] == classes
+    elif task == "semantic":
+        shape, (width, height) = facts.outputs[0].shape, facts.input_size
+        agrees = Segmentation.fits(facts) and (len(shape) == 3 or shape[1] in (1, classes))
+        agrees = agrees and shape[-1] * height == shape[-2] * width  # the input's proportions
+    else:
+        agrees = layout_of(facts) is not None
+    return facts if agrees else replace(facts, export=None)
 
 
 def _said(facts: ModelFacts) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ovpipe.errors import PreflightError
-from ovpipe.stages.infer import ultralytics
+from ovpipe.stages.infer import choose, ultralytics
 from ovpipe.stages.infer.facts import InputFact, ModelFacts, OutputFact
 from ovpipe.stages.infer.files import check_model_file
 from ovpipe.stages.infer.picture import Plan
@@ -79,7 +79,7 @@ def read(path: str, device: str, config: Mapping[str, Any]) -> Source:
     info = _model_info(model)
     export = ultralytics.export(_onnx_metadata(model)) or ultralytics.beside(file)
     facts = ModelFacts(outputs, inputs, size, channels, layout, suffix, info, export)
-    return Source(core, model, file, facts)
+    return Source(core, model, file, choose.trusted(facts))
 
 
 def compile_model(
