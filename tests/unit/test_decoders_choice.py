@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ovpipe.detections import Detections
 from ovpipe.errors import PreflightError
@@ -185,6 +187,24 @@ def test_what_only_the_user_can_know(decode: str, shape: tuple[int, ...]) -> Non
 def test_what_the_user_cannot_want(decode: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(PreflightError, match=f"decode '{decode}' reads"):
         choose.kind_of(decode, facts(shape), {})
+
+
+SHAPES = st.lists(st.sampled_from([-1, 0, 1, 2, 3, 4, 5, 6, 7, 10, 17, 32, 84, 252]), max_size=5)
+
+
+@given(
+    st.lists(SHAPES, min_size=1, max_size=3),
+    st.sampled_from(["", "detect", "segment", "pose", "obb", "classify", "semantic"]),
+    st.integers(0, 4),
+    st.sampled_from(["", "YOLO", "yolo_v8_pose", "segmentation", "classification", "embedding"]),
+)
+def test_any_shapes_find_a_decoder(
+    shapes: list[list[int]], task: str, names: int, model_type: str
+) -> None:
+    said = export(task, names, keypoints=(names, 3)) if names else None
+    model = facts(*map(tuple, shapes), info={"model_type": model_type}, export=said)
+    for seen in (model, choose.trusted(model)):
+        assert choose.make(choose.kind_of("", seen, {}), seen, Keep(), None, "").fit is not None
 
 
 def test_as_many_labels_as_numbers_are_evidence() -> None:

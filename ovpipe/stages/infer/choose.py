@@ -79,9 +79,9 @@ def kind_of(decode: str, facts: ModelFacts, labels: Labels) -> str:
         if not fits(facts):
             raise PreflightError(f"decode '{decode}' reads {needs}; this model gives {facts}")
         return decode
-    for said in _said(facts):
-        if NEEDS[said][0](facts):
-            return said
+    said = _said(facts)
+    if said and NEEDS[said][0](facts):
+        return said
     for kind, shows in SHOWS.items():
         if shows(facts):
             return kind
@@ -109,14 +109,12 @@ def trusted(facts: ModelFacts) -> ModelFacts:
     return facts if agrees else replace(facts, export=None)
 
 
-def _said(facts: ModelFacts) -> list[str]:
-    """The decoders that the model speaks of, the surest first."""
+def _said(facts: ModelFacts) -> str:
+    """The decoder that the model speaks of, "" where it speaks of none."""
     if facts.export is not None:
-        return [TASKS.get(facts.export.task, "yolo")]
+        return TASKS.get(facts.export.task, "yolo")
     said = facts.info.get("model_type", "").lower()
-    if said in MODEL_TYPES:
-        return [MODEL_TYPES[said]]
-    return ["yolo"] if is_yolo(said) else []
+    return MODEL_TYPES.get(said, "yolo" if is_yolo(said) else "")
 
 
 def labels_of(kind: str, facts: ModelFacts, written: Labels) -> Labels:

@@ -43,7 +43,11 @@ class Classification:
         if facts.export is not None or not cls.fits(facts):  # an export says what it is for
             return False
         output = facts.outputs[0]
-        return output.op == "Softmax" or output.shape[1] in (labels, *IMAGENET)
+        return output.op == "Softmax" or output.shape[1] in (
+            labels,
+            facts.classes,
+            *IMAGENET,
+        )
 
     def __call__(self, outputs: Outputs, info: FrameInfo, /) -> dict[str, Any]:
         (output,) = outputs.values()
