@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ovpipe.errors import ConfigError, Problem
-from ovpipe.spec import DEFAULT_DEPTH, InputSpec, PipelineSpec, StageSpec, WhenFull
+from ovpipe.spec import DEFAULT_DEPTH, InputSpec, PipelineSpec, RunSpec, StageSpec, WhenFull
 
 Role = Literal["producer", "transform", "consumer"]
 
@@ -35,7 +35,7 @@ class Stage:
     kind: str
     role: Role
     workers: tuple[WorkerPlan, ...]
-    start_timeout_s: float | None = None
+    run: RunSpec = field(default_factory=RunSpec)
     live: bool = False
     external: bool = False
     description: str = ""
@@ -101,7 +101,13 @@ class Graph:
     def from_json(cls, values: Mapping[str, Any]) -> Graph:
         """The inverse of to_json."""
         stages = tuple(
-            Stage(**{**s, "workers": tuple(WorkerPlan(**w) for w in s["workers"])})
+            Stage(
+                **{
+                    **s,
+                    "workers": tuple(WorkerPlan(**w) for w in s["workers"]),
+                    "run": RunSpec(**s["run"]),
+                }
+            )
             for s in values["stages"]
         )
         edges = tuple(Edge(**{**e, "streams": tuple(e["streams"])}) for e in values["edges"])
@@ -268,7 +274,7 @@ def _stage(spec: StageSpec) -> Stage:
         spec.kind,
         spec.role,
         workers,
-        spec.run.start_timeout_s,
+        spec.run,
         spec.live,
         description=spec.description,
     )

@@ -42,7 +42,9 @@ from ovpipe.loader import load, stage_spec
 from ovpipe.spec import PipelineSpec, StageSpec, WhenFull
 from ovpipe.transport import control, wire
 from ovpipe.transport.lease import Lease
+from ovpipe.transport.mail import Mail
 from ovpipe.transport.member import Member
+from ovpipe.transport.peers import Departed
 from ovpipe.transport.receiver import Receiver
 
 _TICK_MS = 500
@@ -85,6 +87,7 @@ class Pipeline:
         *,
         inputs: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None = None,
         for_each: Mapping[str, Mapping[str, Any]] | None = None,
+        run: Mapping[str, Any] | None = None,
     ) -> Pipeline:
         """Add a stage, with the words of YAML: `kind`, its options, its inputs. Returns self.
 
@@ -94,7 +97,13 @@ class Pipeline:
             raise ConfigError("stages are added to a pipeline built in Python, before it starts")
         self._stages.append(
             stage_spec(
-                name, kind, options or {}, inputs=inputs, for_each=for_each, folder=self._folder
+                name,
+                kind,
+                options or {},
+                inputs=inputs,
+                for_each=for_each,
+                run=run,
+                folder=self._folder,
             )
         )
         return self
@@ -275,8 +284,7 @@ class Reader(Iterator[Frame]):
         self._member: Member | None = None
         self._receiver: Receiver | None = None
         self._leases: list[Lease] = []
-        self._mourned: set[int] = set()
-        self._waiting: list[wire.Message] = []
+        self._mail: Mail | None = None
 
     def join(self, channel: socket.socket) -> None:
         """Become a member of the run."""
@@ -287,7 +295,7 @@ class Reader(Iterator[Frame]):
     def wait_for_start(self) -> None:
         """Return when all stages are ready."""
         assert self._member is not None
-        self._receiver, _ = self._member.wait_for_start(lambda timeout_ms: None)
+        self._receiver, _, self._mail = self._member.wait_for_start()
 
     def __next__(self) -> Frame:
         """The next frame; StopIteration at the end of all streams.
@@ -302,10 +310,13 @@ class Reader(Iterator[Frame]):
         while not self._receiver.finished:
             message = self._next(deadline)
             if message is None:
-                if self._member.lost and not self._waiting:
+                if self._member.lost and not self._mail:
                     break
                 if deadline is not None and time.monotonic() >= deadline:
                     raise TimeoutError(f"no frame of '{self.stage}' within {self._timeout_s} s")
+                continue
+            if isinstance(message, Departed):
+                self._receiver.bury(message)
                 continue
             if message.kind == wire.EOS:
                 self._receiver.ended(message)
@@ -334,28 +345,12 @@ class Reader(Iterator[Frame]):
         self.close()
         return error
 
-    def _next(self, deadline: float | None) -> wire.Message | None:
-        assert self._member is not None
-        assert self._receiver is not None
-        if self._waiting:
-            return self._waiting.pop(0)
+    def _next(self, deadline: float | None) -> wire.Message | Departed | None:
+        assert self._mail is not None
         left_ms = _TICK_MS
         if deadline is not None:
             left_ms = min(left_ms, max(0, int((deadline - time.monotonic()) * 1000)))
-        data = self._member.inbox.receive(left_ms)
-        if data:
-            try:
-                return wire.decode(data)
-            except WireError:
-                self._receiver.count_malformed()
-        elif self._member.gone - self._mourned:
-            while (data := self._member.inbox.receive(0)) is not None:
-                if data:
-                    self._waiting.append(wire.decode(data))
-            for worker in self._member.gone - self._mourned:
-                self._mourned.add(worker)
-                self._waiting.extend(self._receiver.eos_of(worker))
-        return None
+        return self._mail.next(left_ms)
 
     def _settle(self) -> None:
         """The frames given out before this one were delivered; those still kept, stay held."""

@@ -14,9 +14,13 @@ from typing import Any, Literal
 
 WhenFull = Literal["block", "drop_oldest"]
 
+WhenRestart = Literal["always", "on-failure", "never"]
+
 DEFAULT_DEPTH = 4
 START_TIMEOUT_S = 30.0
 INFER_START_TIMEOUT_S = 120.0
+STALL_TIMEOUT_S = 5.0
+INFER_STALL_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,17 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """How a stage's worker is run."""
+    """How a stage's worker is run. None: the default, which may depend on the kind.
+
+    A worker that dies is restarted (`always`: a producer also when its frames have ended), at
+    most `max_restarts` times `within_s`; `stall_timeout_s`: how long it may work on one frame.
+    """
 
     start_timeout_s: float | None = None
+    restart: WhenRestart = "on-failure"
+    max_restarts: int = 5
+    within_s: float = 60.0
+    stall_timeout_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from typing import Any, cast, get_args
 from ovpipe.loader.options import duration, near
 from ovpipe.loader.reading import Reading
 from ovpipe.loader.tree import Node
-from ovpipe.spec import InputSpec, RunSpec, WhenFull
+from ovpipe.spec import InputSpec, RunSpec, WhenFull, WhenRestart
 
 INPUT_KEYS = ("from", "depth", "when_full", "max_age")
-RUN_KEYS = ("start_timeout",)
+RUN_KEYS = ("restart", "max_restarts", "within", "start_timeout", "stall_timeout")
+MAX_RESTARTS = 1_000_000
 MAX_DEPTH_OF_EDGE = 64
 
 
@@ -66,9 +67,24 @@ def run(reading: Reading, node: Node, path: str) -> RunSpec:
     """`run:` - how the stage's worker is run."""
     entries = reading.mapping(node, path, ", ".join(RUN_KEYS))
     reading.keys(node, path, RUN_KEYS)
-    if "start_timeout" not in entries:
-        return RunSpec()
-    return RunSpec(seconds(reading, entries["start_timeout"], f"{path}.start_timeout"))
+    values: dict[str, Any] = {}
+    for key in ("within", "start_timeout", "stall_timeout"):
+        if key in entries:
+            given = seconds(reading, entries[key], f"{path}.{key}")
+            if given is not None:
+                values[f"{key}_s"] = given
+    if "restart" in entries:
+        where, choices = entries["restart"], get_args(WhenRestart)
+        values["restart"] = reading.plain(where, f"{path}.restart")
+        if values["restart"] not in choices:
+            hint = "" if reading.private(where) else near(str(values["restart"]), [*choices], "")
+            reading.tell(where, f"{path}.restart", f"must be one of {', '.join(choices)}", hint)
+    if "max_restarts" in entries:
+        where = entries["max_restarts"]
+        limit = values["max_restarts"] = reading.plain(where, f"{path}.max_restarts")
+        if type(limit) is not int or not 0 <= limit <= MAX_RESTARTS:  # True is an int
+            reading.tell(where, f"{path}.max_restarts", "must be a whole number from 0")
+    return RunSpec(**values)
 
 
 def seconds(reading: Reading, node: Node, path: str) -> float | None:

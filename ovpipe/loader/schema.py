@@ -12,7 +12,7 @@ from typing import Any, get_args
 from ovpipe.loader.operation import MAX_DEPTH_OF_EDGE
 from ovpipe.loader.options import model_of
 from ovpipe.loader.validate import MAX_STAGES, NAME, PIPELINE_NAME
-from ovpipe.spec import WhenFull
+from ovpipe.spec import WhenFull, WhenRestart
 from ovpipe.stages.base import Stage
 from ovpipe.stages.registry import BUILT_IN, stage_class
 
@@ -103,7 +103,16 @@ def _reserved() -> dict[str, Any]:
         },
         "run": {
             "type": "object",
-            "properties": {"start_timeout": _DURATION},
+            "properties": {
+                "restart": {
+                    "description": "whether a worker that dies gets a successor",
+                    "enum": list(get_args(WhenRestart)),
+                },
+                "max_restarts": _loose({"type": "integer", "minimum": 0}),
+                "within": _DURATION,
+                "start_timeout": _DURATION,
+                "stall_timeout": _DURATION,
+            },
             "additionalProperties": False,
         },
         "enabled": _loose({"type": "boolean"}),

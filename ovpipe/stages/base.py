@@ -42,6 +42,10 @@ class Context(Protocol):
     """Name of the stage in the pipeline."""
     stream: str
     """Key of the stream that this producer makes, as `cam` or `cam/gate`."""
+    first_seq: int
+    """Number of the first frame to make: 0, or where a process that died had come to. A source
+    that can begin there does; of one that numbers its frames itself the earlier ones are left
+    out; any other just goes on, with numbers that rise."""
 
     @property
     def stopping(self) -> bool:
@@ -60,6 +64,7 @@ class LocalContext:
     def __init__(self, stage: str = "stage", stream: str = "") -> None:
         self.stage = stage
         self.stream = stream or stage
+        self.first_seq = 0
         self.stopping = False
         self.failed: dict[str, int] = {}
 

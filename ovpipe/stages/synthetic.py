@@ -75,8 +75,8 @@ class Synthetic(Producer):
         key = _hash(stream)
         rate = self.fps or _NOMINAL_FPS
         meta = {"fps": rate}
-        began_ns = time.monotonic_ns()
-        seq = 0
+        seq = self.context.first_seq
+        began_ns = time.monotonic_ns() - round(seq * _NS / rate)
         while not self.context.stopping and (not self.count or seq < self.count):
             pts_ns = round(seq * _NS / rate)
             if self.fps and not self._wait(began_ns + pts_ns):

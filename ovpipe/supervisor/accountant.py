@@ -48,6 +48,7 @@ class WorkerReading:
     idle_ns: int
     age_ns: int
     malformed: int
+    restarts: int
     at_ns: int
 
 
@@ -71,11 +72,50 @@ class Accountant:
         self._tokens = Tokens(mapping.memory)
         self._links = [LinkLedger(self._words, plan.layout, x.index) for x in plan.links]
 
-    def sender_died(self, worker: int) -> None:
-        """Finish the step that it died in, on each of its links."""
+    def died(self, worker: int) -> str:
+        """Finish the steps that it died in, on each of its links; what it was doing."""
         for link in self._plan.links:
             if link.sender == worker:
                 self._links[link.index].repair()
+        # Or its receivers would go on waking it.
+        self._words[self._plan.layout.worker(worker) + l.W_WAITING] = 0
+        return self.doing(worker)
+
+    def doing(self, worker: int) -> str:
+        """Its progress word."""
+        state = self._words[self._plan.layout.worker(worker) + l.W_STATE]
+        return l.PROGRESS[min(state, len(l.PROGRESS) - 1)]
+
+    def mark(self, worker: int, state: int) -> None:
+        """The progress word of a worker that has no process, or none yet."""
+        at = self._plan.layout.worker(worker)
+        self._words[at + l.W_SINCE] = time.monotonic_ns()
+        self._words[at + l.W_STATE] = state
+
+    def restarted(self, worker: int) -> None:
+        """It gets one more process."""
+        self._words[self._plan.layout.worker(worker) + l.W_RESTARTS] += 1
+        self.mark(worker, l.STARTING)
+
+    def first_seq(self, worker: int) -> int:
+        """Where the successor of a producer goes on: behind all that was claimed on any link.
+
+        Links that the dead one did not come to are evened out, while the supervisor is their
+        accountant: their frame is the stage_crash that it was.
+        """
+        links = [link for link in self._plan.links if link.sender == worker]
+        stream = self._plan.streams.index(self._plan.workers[worker].stream)
+        counts = [self._links[link.index].claimed(stream) for link in links]
+        for link, count in zip(links, counts, strict=True):
+            for _ in range(max(counts) - count):
+                self._links[link.index].refuse(stream, CODE["stage_crash"])
+        return max(counts, default=0)
+
+    def end_held(self, worker: int, outcome: str) -> None:
+        """End the frames that it was working on."""
+        for link in self._plan.links:
+            if link.receiver == worker:
+                self._links[link.index].abandon(None, CODE[outcome])
 
     def receiver_died(self, worker: int, inflight: str, held: str | None) -> None:
         """End the frames that it will not take or, unless `held` is None, finish any more.
@@ -143,7 +183,7 @@ class Accountant:
                 WorkerReading(
                     name=plan.name,
                     stage=plan.stage,
-                    state=l.PROGRESS[min(w[at + l.W_STATE], len(l.PROGRESS) - 1)],
+                    state=self.doing(plan.index),
                     frames_in=w[at + l.W_FRAMES_IN],
                     frames_out=w[at + l.W_FRAMES_OUT],
                     busy_ns=w[at + l.W_BUSY_NS],
@@ -151,6 +191,7 @@ class Accountant:
                     idle_ns=w[at + l.W_IDLE_NS],
                     age_ns=w[at + l.W_AGE_NS],
                     malformed=w[at + l.W_MALFORMED],
+                    restarts=w[at + l.W_RESTARTS],
                     at_ns=time.monotonic_ns(),
                 )
             )

@@ -5,21 +5,23 @@
     draining    the producers were asked to end; what is in flight is finished, in order
     ending      nobody is waited for any longer: SIGKILL
 
-Law: `run` returns only when no process of the run is alive and its folder is removed. The
-first cause of a failure is kept. A stage that dies ends the run: its neighbours are told, the
-producers are drained, what other stages hold is finished; then the run fails with its name.
-The host's signals, arguments and logging are not touched: `drain` and `kill` may be called
-from any thread or signal handler.
+Law: `run` returns only when no process of the run is alive and its folder is removed. A worker
+that dies is restarted as its policy says (restart.py), and its neighbours are told; one that is
+not ends the run: the producers are drained, what other stages hold is finished; then the run
+fails with its name and the first cause. Nothing is started once a stop was asked for. The host's
+signals, arguments and logging are not touched: `drain` and `kill` may be called from any thread
+or signal handler.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import selectors
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,8 +36,11 @@ from ovpipe.errors import (
 )
 from ovpipe.graph import Graph
 from ovpipe.supervisor.accountant import Accountant, Reading
+from ovpipe.supervisor.crew import Crew
 from ovpipe.supervisor.launch import make_plan
+from ovpipe.supervisor.post import Post
 from ovpipe.supervisor.process import ExternalMember, WorkerProcess
+from ovpipe.supervisor.restart import Again, GiveUp
 from ovpipe.supervisor.rundir import RunDir
 from ovpipe.transport.pool import make_memfd
 
@@ -83,8 +88,6 @@ class Supervisor:
         self._on_tick = on_tick
         self._on_log = on_log
         self._channels = dict(externals or {})
-        self._workers: dict[int, WorkerProcess] = {}
-        self._externals: dict[int, ExternalMember] = {}
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._asked_drain = False
@@ -92,7 +95,6 @@ class Supervisor:
         self._killed = False
         self._error: OvpipeError | None = None
         self._deadline_s = float("inf")
-        self._pools: list[int] = []
 
     # -- asked from outside --------------------------------------------------------------
 
@@ -114,76 +116,58 @@ class Supervisor:
 
     def run(self) -> Outcome:
         """Run to the end. Raises nothing that a stage did: see Outcome.error."""
-        run_dir = RunDir()
-        ledger_fd = -1
-        try:
+        with ExitStack() as closing:
+            for fd in (self._wake_r, self._wake_w):
+                closing.callback(os.close, fd)
+            closing.callback(self._selector.close)
+            run_dir = RunDir()
+            closing.callback(run_dir.close)
             ledger_fd = make_memfd("ovpipe-ledger", self.plan.layout.words * 8)
+            closing.callback(os.close, ledger_fd)
             self._accountant = Accountant(self.plan, ledger_fd)
-            self._endpoints = [run_dir.endpoint(w.index) for w in self.plan.workers]
+            self._crew = Crew(self.plan, self._accountant, run_dir, ledger_fd, self._channels)
+            closing.callback(self._crew.close)
             self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
-            self._start(ledger_fd)
+            for post in self._crew.posts:
+                self._spawn(post)
             self._loop()
             return self._outcome()
-        finally:
-            for worker in self._workers.values():
-                worker.kill()
-                if worker.alive:
-                    worker.reap()
-                worker.close()
-            self._selector.close()
-            for fd in (*self._pools, ledger_fd, self._wake_r, self._wake_w):
-                if fd >= 0:
-                    os.close(fd)
-            run_dir.close()
 
-    def _start(self, ledger_fd: int) -> None:
-        layout = self.plan.layout
-        now = time.monotonic()
-        self._start_by: dict[int, float] = {}
+    def _spawn(self, post: Post) -> None:
+        """Start a process for a post: its first, or a successor."""
+        if self._asked_drain or self._asked_kill:
+            return
+        try:
+            member = self._crew.hire(post)
+        except OSError as error:
+            post.become("gone")
+            self._fail(PreflightError(f"cannot start stage '{post.plan.name}': {error}"))
+            return
         select = self._selector.register
-        for plan in self.plan.workers:
-            if self._asked_drain or self._asked_kill:
-                return  # nothing is started after a stop was asked for
-            assignment = {
-                "worker": plan.index,
-                "stage": plan.stage,
-                "kind": plan.kind,
-                "options": dict(plan.options),
-                "stream": plan.stream,
-                "folder": str(self.plan.graph.folder),
-                "streams": list(self.plan.streams),
-                "endpoints": self._endpoints,
-                "layout": {
-                    "workers": layout.workers,
-                    "links": layout.links,
-                    "streams": layout.streams,
-                },
-            }
-            self._start_by[plan.index] = now + plan.start_timeout_s
-            member: WorkerProcess | ExternalMember
-            if plan.external:
-                member = self._externals[plan.index] = ExternalMember(
-                    plan, self._channels[plan.stage]
-                )
-            else:
-                member = self._workers[plan.index] = worker = WorkerProcess(plan)
-                select(worker.pidfd, selectors.EVENT_READ, lambda w=worker: self._bury(w))
-                select(worker.stderr, selectors.EVENT_READ, lambda w=worker: self._log(w))
-            select(member.channel, selectors.EVENT_READ, lambda m=member: self._hear(m))
-            member.say("assign", (ledger_fd,), **assignment)
+        select(member.channel, selectors.EVENT_READ, lambda: self._hear(post))
+        if isinstance(member, WorkerProcess):
+            select(member.pidfd, selectors.EVENT_READ, lambda: self._bury(post, member))
+            select(member.stderr, selectors.EVENT_READ, lambda: self._log(member))
 
     def _loop(self) -> None:
         next_tick = time.monotonic()
-        while any(w.alive for w in self._workers.values()):
-            for key, _ in self._selector.select(max(0.0, next_tick - time.monotonic())):
-                if key.fileobj in self._selector.get_map():
-                    key.data()
+        while any(p.alive for p in self._crew.posts) or (
+            self.phase != "ending" and any(p.state == "away" for p in self._crew.posts)
+        ):
+            wake_s = min(next_tick, *(p.due_s for p in self._crew.posts))
+            self._select(max(0.0, wake_s - time.monotonic()))
             now = time.monotonic()
             self._keep_promises(now)
             if now >= next_tick:
                 next_tick = now + _TICK_S
                 if self._on_tick is not None:
                     self._on_tick(self.phase, self._accountant.read())
+
+    def _select(self, timeout_s: float) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            # One event may end another's source, whose descriptor may have a new meaning by now.
+            if self._selector.get_map().get(key.fd) is key:
+                key.data()
 
     def _keep_promises(self, now: float) -> None:
         """What was asked for, and what was to be done by now."""
@@ -194,57 +178,56 @@ class Supervisor:
             self._begin_drain(now)
         elif self._asked_drain and self.phase == "starting":
             self._end()  # nothing has flown yet: there is nothing to finish
-        if self.phase == "starting":
-            for index, worker in self._workers.items():
-                if not worker.ready and worker.alive and now > self._start_by[index]:
-                    self._fail(
-                        StageError(
-                            worker.plan.name,
-                            f"was not ready after {worker.plan.start_timeout_s:g} s; if it needs "
-                            f"longer to open, raise `run: {{start_timeout: ...}}`",
-                        )
-                    )
+        for post in self._crew.posts:
+            if post.state == "away" and now >= post.due_s:
+                post.due_s = float("inf")
+                self._spawn(post)
+            elif post.state == "starting" and post.process and now > post.start_by_s:
+                post.start_by_s = float("inf")
+                self._condemn(
+                    post.process,
+                    f"was not ready after {post.plan.start_timeout_s:g} s; if it needs "
+                    f"longer to open, raise `run: {{start_timeout: ...}}`",
+                )
         if self.phase == "draining" and now > self._deadline_s:
-            stuck = ", ".join(w.plan.name for w in self._workers.values() if w.alive)
+            alive = [p.plan for p in self._crew.posts if p.alive]
+            stuck = [p for p in alive if self._accountant.doing(p.index) != "draining"] or alive
             if self._error is None:
                 self._error = DrainTimeout(
                     f"not everything in flight was finished within {self._drain_timeout_s:g} s; "
-                    f"still running were: {stuck}"
+                    f"still running were: {', '.join(p.name for p in stuck)}"
                 )
             self._end()
 
     # -- phases --------------------------------------------------------------------------
 
-    def _ready(self) -> None:
-        members = self._members()
-        if len(members) < len(self.plan.workers) or not all(m.ready for m in members.values()):
-            return
-        links = [
-            link.with_capacity(members[link.receiver].capacity, self._endpoints[link.receiver])
-            for link in self.plan.links
-        ]
-        self.phase = "running"
-        for index, member in members.items():
-            member.say(
-                "start",
-                enter=[x.to_json() for x in links if x.receiver == index],
-                leave=[x.to_json() for x in links if x.sender == index],
-                beyond=[links[x.index].to_json() for x in self.plan.downstream(index)],
-            )
+    def _ready(self, post: Post) -> None:
+        """A process has opened its stage."""
+        post.become("up")
+        post.restarts.ready(time.monotonic())
+        if self.phase == "running":
+            self._crew.rejoin(post)
+            away_s = time.monotonic() - post.died_s
+            self._announce(f"stage '{post.plan.name}' is back after {away_s:.1f} s")
+        elif self.phase == "starting" and all(p.state == "up" for p in self._crew.posts):
+            self.phase = "running"
+            self._crew.begin()
 
-    def _members(self) -> dict[int, WorkerProcess | ExternalMember]:
-        return {**self._workers, **self._externals}
+    def _announce(self, text: str) -> None:
+        if self._on_log is not None:
+            self._on_log("ovpipe", text)
 
     def _begin_drain(self, now: float) -> None:
         self.phase = "draining"
         self._deadline_s = now + self._drain_timeout_s
-        for member in self._members().values():
-            member.say("drain")
+        for post in self._crew.posts:
+            if post.state in ("away", "starting"):  # it would come too late
+                self._crew.dismiss(post, "lost_in_transit", "stage_crash")
+        self._crew.tell("drain")
 
     def _end(self) -> None:
         self.phase = "ending"
-        for worker in self._workers.values():
-            worker.kill()
+        self._crew.kill()
 
     def _fail(self, error: OvpipeError) -> None:
         if self._error is None:
@@ -260,8 +243,10 @@ class Supervisor:
         with suppress(BlockingIOError):
             os.read(self._wake_r, 4096)
 
-    def _hear(self, member: WorkerProcess | ExternalMember) -> bool:
-        """One control message of a member; False at its end."""
+    def _hear(self, post: Post) -> bool:
+        """One control message of whoever holds a post; False at its end."""
+        member = post.member
+        assert member is not None
         try:
             received = member.hear()
         except (WireError, OSError):
@@ -269,17 +254,21 @@ class Supervisor:
         if received is None:
             self._unregister(member.channel)
             if isinstance(member, ExternalMember):
-                self._external_left(member)
+                self._external_left(post, member)
             return False
         message, _ = received
         kind = message.get("t")
-        if kind == "ready":
-            member.ready = True
-            member.capacity = int(message["capacity"])
-            self._ready()
+        if kind == "ready" and post.state == "starting":
+            post.capacity = int(message["capacity"])
+            self._ready(post)
         elif kind == "pool" and isinstance(member, WorkerProcess):
-            self._make_pool(member, int(message["slots"]), int(message["slot_bytes"]))
-        elif kind == "failed":
+            try:
+                slots, slot_bytes = int(message["slots"]), int(message["slot_bytes"])
+                self._crew.pools.make(post.plan.index, slots, slot_bytes)
+            except PreflightError as error:
+                self._fail(error)
+                member.say("no_pool")
+        elif kind == "failed" and isinstance(member, WorkerProcess):
             member.failure = message
         elif kind == "finished":
             member.finished = True
@@ -287,34 +276,11 @@ class Supervisor:
                 member.say("bye", error=self._error and to_json(self._error))
         return True
 
-    def _external_left(self, member: ExternalMember) -> None:
+    def _external_left(self, post: Post, member: ExternalMember) -> None:
         """The application reads no further. What it holds stays its own while it holds it."""
         member.left = True
-        if not member.finished and self.phase != "ending":
-            self._accountant.receiver_died(member.plan.index, "link_lost", held=None)
-            for worker in self._workers.values():
-                worker.say("gone", worker=member.plan.index)
-
-    def _make_pool(self, worker: WorkerProcess, slots: int, slot_bytes: int) -> None:
-        index = worker.plan.index
-        try:
-            fd = make_memfd(f"ovpipe-{worker.plan.name}", slots * slot_bytes)
-        except (PreflightError, OSError) as error:
-            self._fail(error if isinstance(error, PreflightError) else PreflightError(str(error)))
-            worker.say("no_pool")
-            return
-        self._pools.append(fd)
-        members = self._members()
-        # Readers first: by the time the owner can name the pool, each has it on its way.
-        for reader in (*self.plan.readers(index), index):
-            members[reader].say(
-                "pool",
-                (fd,),
-                number=len(self._pools) - 1,
-                owner=index,
-                slots=slots,
-                slot_bytes=slot_bytes,
-            )
+        if not member.finished and self.phase != "ending" and post.state != "gone":
+            self._crew.dismiss(post, "link_lost", held=None)
 
     def _log(self, worker: WorkerProcess) -> bool:
         lines = worker.read_stderr()
@@ -326,34 +292,71 @@ class Supervisor:
                 self._on_log(worker.plan.name, line)
         return True
 
-    def _bury(self, worker: WorkerProcess) -> None:
-        """A worker is dead: hear its last words, close its accounts, tell its neighbours."""
-        self._unregister(worker.pidfd)
+    def _bury(self, post: Post, worker: WorkerProcess) -> None:
+        """A process is dead: hear its last words, close its accounts, see who comes next."""
         worker.reap()
         last = time.monotonic() + _CLOSING_S
         worker.channel.setblocking(False)
-        while worker.channel in self._selector.get_map() and self._hear(worker):
+        while worker.channel in self._selector.get_map() and self._hear(post):
             pass
         while worker.stderr in self._selector.get_map() and time.monotonic() < last:
-            before = len(worker.tail)
-            if not self._log(worker) or len(worker.tail) == before:
+            if not self._log(worker):
                 break
-        index = worker.plan.index
-        self._accountant.sender_died(index)
+        for thing in (worker.pidfd, worker.channel, worker.stderr):
+            self._unregister(thing)
+        worker.close()
+        index = post.plan.index
+        doing = self._accountant.died(index)
         if worker.finished and worker.exit_status == 0:
+            self._crew.done(post)
             return
-        if self.phase != "ending":
-            self._accountant.receiver_died(index, "lost_in_transit", "stage_crash")
-            for member in self._members().values():
-                member.say("gone", worker=index)
-            self._fail(self._cause(worker))
+        if self.phase == "ending":
+            return
+        self._accountant.end_held(index, "stage_hang" if worker.hung else "stage_crash")
+        if post.state != "gone":
+            self._replace(post, worker, doing)
 
-    def _cause(self, worker: WorkerProcess) -> OvpipeError:
+    def _replace(self, post: Post, worker: WorkerProcess, doing: str) -> None:
+        """Whether a post whose holder is dead gets another, as its policy says."""
+        now, cause = time.monotonic(), self._cause(worker)
+        decision: Again | GiveUp[OvpipeError] = GiveUp(cause, 0)
+        over = doing in ("draining", "ended")  # there is nothing left to do for a successor
+        if self.phase in ("starting", "running") and not self._asked_drain and not over:
+            never_ready = post.epoch == 0 and post.state == "starting"
+            decision = post.restarts.died(
+                now,
+                cause,
+                permanent=isinstance(cause, PreflightError)
+                or (never_ready and bool(worker.verdict)),
+                chance=random.random(),
+            )
+        if isinstance(decision, GiveUp):
+            self._fail(_with_restarts(decision))
+            if self.phase != "ending" and post.state != "gone":
+                self._crew.dismiss(post, "lost_in_transit", "stage_crash")
+            return
+        assert isinstance(cause, StageError)
+        self._crew.leave(post, now + decision.delay_s)
+        what = worker.describe_exit() if worker.failure is None else f"failed: {cause.cause}"
+        self._announce(
+            f"stage '{post.plan.name}' {worker.verdict or what} while {doing}; "
+            f"restart {decision.number}/{decision.of} in {decision.delay_s:.1f} s"
+        )
+        if worker.failure is not None:
+            for line in cause.remote_traceback.splitlines():
+                self._announce(line)
+
+    def _condemn(self, worker: WorkerProcess, verdict: str, *, hung: bool = False) -> None:
+        """End a process that does not get on."""
+        worker.verdict, worker.hung = verdict, hung
+        worker.kill()
+
+    def _cause(self, worker: WorkerProcess) -> StageError | PreflightError:
         failure = worker.failure
         name = worker.plan.name
         if failure is None:
             tail = "\n".join(worker.tail)
-            return StageError(name, worker.describe_exit(), tail)
+            return StageError(name, worker.verdict or worker.describe_exit(), tail)
         if failure["what"] == "preflight":
             return PreflightError(f"stage '{name}': {failure['cause']}")
         return StageError(name, failure["cause"], failure["traceback"])
@@ -369,7 +372,8 @@ class Supervisor:
             self._await_externals()
         error = self._error
         try:
-            self._accountant.externals_hold(list(self._externals))
+            externals = [p.plan.index for p in self._crew.posts if p.plan.external]
+            self._accountant.externals_hold(externals)
             forced = self.phase == "ending"
             reading = self._accountant.close("drain_timeout" if forced else "lost_in_transit")
         except LedgerError as broken:
@@ -378,9 +382,17 @@ class Supervisor:
 
     def _await_externals(self) -> None:
         """All workers are gone; what they sent to the application is still its own to read."""
+        externals = [p.member for p in self._crew.posts if isinstance(p.member, ExternalMember)]
         while not self._asked_kill and time.monotonic() < self._deadline_s:
-            if all(member.finished or member.left for member in self._externals.values()):
+            if all(member.finished or member.left for member in externals):
                 return
-            for key, _ in self._selector.select(_TICK_S):
-                if key.fileobj in self._selector.get_map():
-                    key.data()
+            self._select(_TICK_S)
+
+
+def _with_restarts(end: GiveUp[OvpipeError]) -> OvpipeError:
+    """The first cause, and how often it was tried again."""
+    first = end.cause
+    if not end.restarts or not isinstance(first, StageError):
+        return first
+    times = "once" if end.restarts == 1 else f"{end.restarts} times"
+    return StageError(first.stage, f"{first.cause} (restarted {times})", first.remote_traceback)

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ovpipe.graph import Graph
-from ovpipe.spec import INFER_START_TIMEOUT_S, START_TIMEOUT_S
+from ovpipe.spec import (
+    INFER_STALL_TIMEOUT_S,
+    INFER_START_TIMEOUT_S,
+    STALL_TIMEOUT_S,
+    START_TIMEOUT_S,
+)
+from ovpipe.supervisor.restart import Policy
 from ovpipe.transport.ledger import MAX_RECORDS, Layout
 from ovpipe.transport.plan import Link
 
@@ -24,6 +30,8 @@ class WorkerPlan:
     producer: bool
     external: bool
     start_timeout_s: float
+    stall_timeout_s: float
+    policy: Policy
 
     @property
     def name(self) -> str:
@@ -44,7 +52,7 @@ class EdgeLink:
     max_age_ns: int
     streams: tuple[int, ...]
 
-    def with_capacity(self, capacity: int, endpoint: str) -> Link:
+    def with_capacity(self, capacity: int, resend: bool) -> Link:
         """The link as its ends see it."""
         return Link(
             index=self.index,
@@ -53,7 +61,7 @@ class EdgeLink:
             records=min(self.depth + capacity, MAX_RECORDS),
             revocable=self.revocable,
             max_age_ns=self.max_age_ns,
-            endpoint=endpoint,
+            resend=resend,
             streams=self.streams,
         )
 
@@ -94,7 +102,11 @@ def make_plan(graph: Graph) -> Plan:
     workers: list[WorkerPlan] = []
     of_stage: dict[str, list[int]] = {}
     for stage in graph.stages:
-        default = INFER_START_TIMEOUT_S if stage.kind == "infer" else START_TIMEOUT_S
+        infer, producer, run = stage.kind == "infer", stage.role == "producer", stage.run
+        start_s = INFER_START_TIMEOUT_S if infer else START_TIMEOUT_S
+        stall_s = INFER_STALL_TIMEOUT_S if infer else STALL_TIMEOUT_S
+        if producer:
+            stall_s = float("inf")  # a source that waits for its camera is at work
         for worker in stage.workers:
             of_stage.setdefault(stage.name, []).append(len(workers))
             workers.append(
@@ -104,9 +116,11 @@ def make_plan(graph: Graph) -> Plan:
                     kind=stage.kind,
                     options=worker.options,
                     stream=worker.stream or "",
-                    producer=stage.role == "producer",
+                    producer=producer,
                     external=stage.external,
-                    start_timeout_s=stage.start_timeout_s or default,
+                    start_timeout_s=run.start_timeout_s or start_s,
+                    stall_timeout_s=run.stall_timeout_s or stall_s,
+                    policy=Policy(run.restart, run.max_restarts, run.within_s),
                 )
             )
     links: list[EdgeLink] = []

@@ -32,7 +32,11 @@ _ENVIRONMENT = {
 
 
 class WorkerProcess:
-    """A started worker. `failure` holds its own word about why it failed, if it gave one."""
+    """A started worker.
+
+    `failure`: its own word about why it failed, if it gave one. `verdict`: why the supervisor
+    ended it, if it did; `hung`: because it did not get on with its frames.
+    """
 
     def __init__(self, plan: WorkerPlan) -> None:
         self.plan = plan
@@ -57,10 +61,10 @@ class WorkerProcess:
         self.stderr = self._process.stderr
         os.set_blocking(self.stderr.fileno(), False)
         self.pidfd = os.pidfd_open(self._process.pid)
-        self.ready = False
         self.finished = False
-        self.capacity = 1
         self.failure: dict[str, Any] | None = None
+        self.verdict = ""
+        self.hung = False
         self.exit_status: int | None = None
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._partial = b""
@@ -102,9 +106,16 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """SIGKILL; harmless when it is dead."""
+        self._signal(signal.SIGKILL)
+
+    def print_stacks(self) -> None:
+        """Have it write the stacks of its threads to stderr. One that is stopped does not."""
+        self._signal(signal.SIGUSR1)
+
+    def _signal(self, number: signal.Signals) -> None:
         if self.alive:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self.pidfd, number)
 
     def reap(self) -> int:
         """Its exit status (negative: the signal), once the pidfd says that it is dead."""
@@ -139,11 +150,8 @@ class ExternalMember:
     def __init__(self, plan: WorkerPlan, channel: socket.socket) -> None:
         self.plan = plan
         self.channel = channel
-        self.ready = False
         self.finished = False
         self.left = False
-        self.capacity = 1
-        self.failure: dict[str, Any] | None = None
 
     def hear(self) -> tuple[dict[str, Any], list[int]] | None:
         """The next control message, or None at end-of-file."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from ovpipe.errors import PreflightError
 
 _MAX_SOCKET_PATH = 107  # what Linux allows for a Unix socket, without the final zero
-_LONGEST_NAME = len("/4194304-ffffffff/w65535")
+_LONGEST_NAME = len("/4194304-ffffffff/w65535e9999999")
 
 
 def base_folder() -> Path:
@@ -65,9 +65,9 @@ class RunDir:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             os.write(self._lock, f"{os.getpid()}\n".encode())
 
-    def endpoint(self, worker: int) -> str:
-        """The ZeroMQ address of a worker's inbox."""
-        return f"ipc://{self.path}/w{worker}"
+    def endpoint(self, worker: int, epoch: int) -> str:
+        """The ZeroMQ address of the inbox of a worker's process; no two have the same."""
+        return f"ipc://{self.path}/w{worker}e{epoch}"
 
     def close(self) -> None:
         """Remove the folder. Idempotent."""

@@ -99,9 +99,9 @@ class Inbox:
             if peer is not None:
                 peer.close(linger=0)
 
-    def wake(self, address: str) -> None:
+    def wake(self, address: str, gone: Callable[[], bool]) -> None:
         """Tell a waiting sender to look for credits again."""
-        self.send(address, WAKE_MESSAGE)
+        self.send(address, WAKE_MESSAGE, gone)
 
     def close(self) -> None:
         """Deliver what was sent (bounded by LINGER) and close."""

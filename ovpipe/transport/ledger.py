@@ -7,7 +7,8 @@ written as aligned 64-bit words:
     link blocks     one per link (sender worker -> receiver worker):
         step number, journal (two addresses, two values), taken, ...    LINK_HEADER words
         records     MAX_RECORDS x RECORD_WORDS: one per frame that may be in flight
-        rows        one per stream: claimed, then one counter per outcome
+        rows        one per stream: claimed, one counter per outcome, and whether its
+                    receiver is through with the whole stream
 
 States of a record, and who may store the next one:
 
@@ -55,14 +56,15 @@ FREE, INFLIGHT, HELD, DONE = range(4)
 
 # A record's first word: generation << 16 | outcome << 8 | state.
 RECORD_WORDS = 16
-R_STATE, R_STREAM, R_SEQ, R_SINCE, R_TOKEN, R_NREFS, R_REFS = range(7)
+R_STATE, R_STREAM, R_SEQ, R_SINCE, R_TOKEN, R_EPOCH, R_NREFS, R_REFS = range(8)
 MAX_REFS = RECORD_WORDS - R_REFS
 """Arrays per frame at most (image and others together)."""
 MAX_RECORDS = 256
 
 LINK_HEADER = 8
 L_STEP, L_ADDRESS_0, L_VALUE_0, L_ADDRESS_1, L_VALUE_1, L_TAKEN = range(6)
-ROW_WORDS = 1 + len(OUTCOMES)
+ROW_ENDED = 1 + len(OUTCOMES)
+ROW_WORDS = ROW_ENDED + 1
 
 WORKER_WORDS = 16
 (
@@ -76,12 +78,15 @@ WORKER_WORDS = 16
     W_IDLE_NS,
     W_MALFORMED,
     W_AGE_NS,
-) = range(10)
-"""Words of a worker block. W_WAITING: non-zero while the worker waits for a credit or slot.
-W_AGE_NS: capture-to-here age of the last frame."""
+    W_BEAT,
+    W_RESTARTS,
+) = range(12)
+"""Words of a worker block. W_WAITING: 1 + the link that the worker waits for a credit of, or 0.
+W_AGE_NS: capture-to-here age of the last frame. W_BEAT: changes at each turn of a wait."""
 
-STARTING, LOADING, IDLE, WORKING, BLOCKED_OUT, DRAINING, ENDED = range(7)
-PROGRESS = ("starting", "loading", "idle", "working", "blocked", "draining", "ended")
+STARTING, LOADING, IDLE, WORKING, BLOCKED_OUT, DRAINING, ENDED, AWAY = range(8)
+PROGRESS = ("starting", "loading", "idle", "working", "blocked", "draining", "ended", "away")
+"""What a worker does; AWAY is the supervisor's word for one that waits for its restart."""
 
 Words: TypeAlias = "memoryview[int]"
 """The mapped memory, cast to "Q"."""
@@ -163,14 +168,20 @@ class LinkLedger:
             words[words[base + L_ADDRESS_1]] = words[base + L_VALUE_1]
             words[base] += 1
 
-    def claim(self, record: int, stream: int, seq: int, refs: list[int], now_ns: int) -> int:
-        """Put a frame into a FREE record; returns its generation. Claimed goes up by one."""
+    def claim(
+        self, record: int, stream: int, seq: int, refs: list[int], now_ns: int, epoch: int = 0
+    ) -> int:
+        """Put a frame into a FREE record; returns its generation. Claimed goes up by one.
+
+        `epoch`: which process of the sender this is, of those that held its place.
+        """
         words = self.words
         at = self.records + record * RECORD_WORDS
         generation = (words[at] >> 16) + 1
         words[at + R_STREAM] = stream
         words[at + R_SEQ] = seq
         words[at + R_SINCE] = now_ns
+        words[at + R_EPOCH] = epoch
         words[at + R_NREFS] = len(refs)
         for i, ref in enumerate(refs, at + R_REFS):
             words[i] = ref
@@ -215,6 +226,28 @@ class LinkLedger:
         at = self.records + record * RECORD_WORDS
         return self.words[at] == generation << 16 | INFLIGHT
 
+    def lose(self, records: int, epoch: int, outcome: int) -> int:
+        """End the INFLIGHT frames that a sender claimed in `epoch` or before; how many.
+
+        Only for a receiver, once it has all of their messages that will ever come. No token is
+        asked for: a sender leaves alone what was claimed before it came.
+        """
+        words, count = self.words, 0
+        for record in range(records):
+            at = self.records + record * RECORD_WORDS
+            if words[at] & 0xFF == INFLIGHT and words[at + R_EPOCH] <= epoch:
+                self.finish(record, words[at] >> 16, outcome)
+                count += 1
+        return count
+
+    def set_ended(self, stream: int) -> None:
+        """The receiver is through with the whole stream, and has passed its end on."""
+        self.words[self._rows + stream * ROW_WORDS + ROW_ENDED] = 1
+
+    def has_ended(self, stream: int) -> bool:
+        """Whether the receiver, or one before it, was through with the whole stream."""
+        return bool(self.words[self._rows + stream * ROW_WORDS + ROW_ENDED])
+
     def token(self, record: int) -> int:
         """Address, in bytes, of the word that arbitrates between taking and revoking."""
         return (self.records + record * RECORD_WORDS + R_TOKEN) * 8
@@ -243,6 +276,16 @@ class LinkLedger:
         return count
 
     # -- readings: anybody ----------------------------------------------------------------
+
+    def claimed(self, stream: int) -> int:
+        """How many frames of a stream were ever claimed."""
+        return self.words[self._rows + stream * ROW_WORDS]
+
+    def in_use(self, records: int) -> list[int]:
+        """The records that are not FREE, oldest first."""
+        words, first = self.words, self.records
+        used = [r for r in range(records) if words[first + r * RECORD_WORDS] & 0xFF != FREE]
+        return sorted(used, key=lambda r: words[first + r * RECORD_WORDS + R_SINCE])
 
     def live_refs(self, records: int) -> Iterator[int]:
         """The refs of all frames that somebody may still read; `records` in use on this link."""

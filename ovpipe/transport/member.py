@@ -4,7 +4,8 @@ A member is given one end of a control channel. It learns its assignment from th
 maps the ledger, binds its inbox, says `ready`, waits for `start`, and listens for the rest of
 its life on a thread of its own: pools, drain, dead peers, the end.
 
-    supervisor -> member   assign (+ ledger fd), pool (+ fd) or no_pool, start, drain, gone, bye
+    supervisor -> member   assign (+ ledger fd), pool (+ fd) or no_pool, start, drain, gone, back,
+                           bye
     member -> supervisor   ready, pool, failed, finished
 
 Law: the thread only stores values and nudges the inbox; all work stays on the member's own
@@ -24,6 +25,8 @@ from ovpipe.transport import control
 from ovpipe.transport.inbox import Inbox
 from ovpipe.transport.lease import Roots
 from ovpipe.transport.ledger import Layout
+from ovpipe.transport.mail import Mail
+from ovpipe.transport.peers import Peers
 from ovpipe.transport.plan import Link
 from ovpipe.transport.pool import Pool
 from ovpipe.transport.receiver import Receiver
@@ -36,7 +39,7 @@ _POOL_TIMEOUT_S = 30.0
 class Member:
     """One member. `index` is its place among the run's workers.
 
-    `draining`: a drain was asked for. `gone`: indices of workers that are dead.
+    `draining`: a drain was asked for. `peers`: all workers of the run, once it has started.
     """
 
     def __init__(self, channel: socket.socket, assignment: dict[str, Any], fds: list[int]) -> None:
@@ -46,16 +49,17 @@ class Member:
         self.shared = SharedMemory(fds[0], Layout(**assignment["layout"]), self.index)
         for fd in fds:
             socket.close(fd)
-        self.inbox = Inbox(assignment["endpoints"][self.index])
+        self.inbox = Inbox(assignment["endpoint"])
         self.roots = Roots()
         self.draining = False
-        self.gone: set[int] = set()
+        self.peers = Peers([])
         self._bye: dict[str, Any] | None = None
         self.lost = False
         self._closing = False
         self._channel = channel
         self._start: dict[str, Any] | None = None
         self._granted: list[int] = []
+        self._inherited: list[int] = []
         self._news = threading.Condition()
 
     @classmethod
@@ -90,11 +94,16 @@ class Member:
             if owner == self.index:
                 self._granted.append(number)
         elif kind == "start":
+            self.peers = Peers(message["peers"])
+            # What is ours and was not asked for is what the one before us had.
+            self._inherited, self._granted = self._granted, []
             self._start = message
         elif kind == "drain":
             self.draining = True
-        elif kind == "gone":
-            self.gone.add(message["worker"])
+        elif kind == "gone" and self._start is not None:
+            self.peers.leave(message["worker"], message["returns"])
+        elif kind == "back" and self._start is not None:
+            self.peers.back(message["worker"], message["epoch"], message["endpoint"])
         elif kind == "bye":
             self._bye = message
         elif kind == "no_pool":
@@ -117,7 +126,7 @@ class Member:
         """Send one message to the supervisor."""
         control.send(self._channel, {"t": word, **values})
 
-    def wait_for_start(self, pump: Callable[[int], None]) -> tuple[Receiver, Sender]:
+    def wait_for_start(self) -> tuple[Receiver, Sender, Mail]:
         """Both ends of this member's links, once all members are ready.
 
         Raises PipelineClosed where the run ends before it has begun.
@@ -127,10 +136,10 @@ class Member:
         links = {
             k: [Link.from_json(v) for v in self._start[k]] for k in ("enter", "leave", "beyond")
         }
-        endpoints = self.assignment["endpoints"]
         receiver = Receiver(
-            self.shared, self.roots, self.inbox, links["enter"], self.streams, endpoints
+            self.shared, self.roots, self.inbox, links["enter"], self.streams, self.peers
         )
+        mail = Mail(self.inbox, self.peers, receiver)
         sender = Sender(
             self.shared,
             self.roots,
@@ -138,10 +147,12 @@ class Member:
             links["leave"],
             links["beyond"],
             self._request_pool,
-            pump,
-            self.gone,
+            mail.pump,
+            self.peers,
+            self.assignment["epoch"],
+            [self.shared.pool(number) for number in self._inherited],
         )
-        return receiver, sender
+        return receiver, sender, mail
 
     def _request_pool(self, slots: int, slot_bytes: int) -> Pool:
         self.say("pool", slots=slots, slot_bytes=slot_bytes)
@@ -166,8 +177,9 @@ class Member:
     def close(self) -> None:
         """Deliver what was sent to those who live, and leave."""
         self._closing = True
-        for worker in tuple(self.gone):  # the control thread may add to it meanwhile
-            self.inbox.forget(self.assignment["endpoints"][worker])
+        for peer in self.peers:
+            if peer.state != "here":
+                self.inbox.forget(peer.endpoint)
         self.inbox.close()
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)

@@ -12,8 +12,8 @@ class Link:
 
     `records`: frames that may be in flight (depth + what the receiver works on at a time).
     `max_age_ns`: 0 = no limit. `revocable`: the edge is drop_oldest.
-    `endpoint`: the receiver's ZeroMQ address. `streams`: indices of those that may
-    come along here.
+    `resend`: the receiver may be restarted, so its sender keeps what was not taken yet.
+    `streams`: indices of those that may come along here.
     """
 
     index: int
@@ -22,7 +22,7 @@ class Link:
     records: int
     revocable: bool
     max_age_ns: int
-    endpoint: str
+    resend: bool
     streams: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:

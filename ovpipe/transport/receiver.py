@@ -4,6 +4,7 @@ Law: each message that names a frame of ours is answered by exactly one outcome 
 the stage's own when it is done, `stale` where the frame is older than the edge allows,
 `malformed` where it cannot be read. A message that names a frame which is no longer the one
 meant (it was dropped in favour of a newer one) is passed over: its sender has counted it.
+What a dead sender had on its way and did not arrive is lost_in_transit, told by its epoch.
 """
 
 from __future__ import annotations
@@ -27,27 +28,28 @@ from ovpipe.transport.ledger import (
     W_WAITING,
     LinkLedger,
 )
+from ovpipe.transport.peers import Departed, Peers
 from ovpipe.transport.plan import Link
 from ovpipe.transport.shared import SharedMemory
-from ovpipe.transport.wire import EOS, NO_PTS, Message
+from ovpipe.transport.wire import NO_PTS, Message
 
 _STALE = CODE["stale"]
 _MALFORMED = CODE["malformed"]
+_LOST = CODE["lost_in_transit"]
 
 
 class _Inlet:
-    def __init__(self, link: Link, ledger: LinkLedger, sender_block: int, sender: str) -> None:
+    def __init__(self, link: Link, ledger: LinkLedger, sender_block: int) -> None:
         self.link = link
         self.ledger = ledger
         self.waiting = sender_block + W_WAITING
-        self.sender = sender
-        self.open = set(link.streams)
+        self.open = {stream for stream in link.streams if not ledger.has_ended(stream)}
 
 
 class Receiver:
     """Turns messages into frames with leases, and tells when streams have ended.
 
-    `streams`: names by index. `endpoints`: the ZeroMQ address of every worker.
+    `streams`: names by index. What a receiver before this one was through with stays so.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class Receiver:
         inbox: Inbox,
         links: Sequence[Link],
         streams: Sequence[str],
-        endpoints: Sequence[str],
+        peers: Peers,
     ) -> None:
         self._shared = shared
+        self._peers = peers
         self._roots = roots
         self._inbox = inbox
         self._streams = streams
@@ -68,7 +71,6 @@ class Receiver:
                 link,
                 shared.link(link.index),
                 shared.layout.worker(link.sender),
-                endpoints[link.sender],
             )
             for link in links
         }
@@ -78,23 +80,48 @@ class Receiver:
         """True when every stream of every link has ended."""
         return not any(inlet.open for inlet in self._inlets.values())
 
-    def ended(self, message: Message) -> bool:
-        """Note an EOS; True where it was the last one of its stream on any link."""
-        inlet = self._inlets.get(message.link)
-        if inlet is None or message.stream not in inlet.open:
-            self.count_malformed()
-            return False
-        inlet.open.discard(message.stream)
-        return not any(message.stream in other.open for other in self._inlets.values())
+    @property
+    def over(self) -> list[int]:
+        """The streams that had ended on every link before this receiver came."""
+        streams = {s for inlet in self._inlets.values() for s in inlet.link.streams}
+        return [s for s in sorted(streams) if self._all_ended(s)]
 
-    def eos_of(self, worker: int) -> list[Message]:
-        """The ends of stream that a dead sender can no longer send."""
-        return [
-            Message(EOS, inlet.link.index, 0, 0, stream, 0, 0, 0, 0, (), {})
-            for inlet in self._inlets.values()
-            if inlet.link.sender == worker
-            for stream in sorted(inlet.open)
-        ]
+    def _all_ended(self, stream: int) -> bool:
+        return not any(stream in inlet.open for inlet in self._inlets.values())
+
+    def ended(self, message: Message) -> list[int]:
+        """Note an EOS; its stream, where it was the last one of it on any link."""
+        inlet, stream = self._inlets.get(message.link), message.stream
+        if inlet is None or stream not in inlet.link.streams:
+            self.count_malformed()
+        elif stream in inlet.open:
+            inlet.open.discard(stream)
+            return [stream] if self._all_ended(stream) else []
+        elif self._speaks(inlet, message.epoch) and not message.epoch:
+            self.count_malformed()  # said twice; a successor may repeat what was said before it
+        return []
+
+    def bury(self, departed: Departed) -> list[int]:
+        """Settle what a dead sender can no longer send; the streams that end with that."""
+        ends = []
+        for inlet in self._inlets.values():
+            if inlet.link.sender == departed.worker:
+                inlet.ledger.lose(inlet.link.records, departed.epoch, _LOST)
+                if not departed.returns:
+                    ends += sorted(inlet.open)
+                    inlet.open.clear()
+        return [stream for stream in ends if self._all_ended(stream)]
+
+    def close_stream(self, stream: int) -> None:
+        """Its end has been dealt with: a successor of ours need not do that again."""
+        for inlet in self._inlets.values():
+            if stream in inlet.link.streams:
+                inlet.ledger.set_ended(stream)
+
+    def _speaks(self, inlet: _Inlet, epoch: int) -> bool:
+        """True where the sender's process of that epoch is the one that lives."""
+        peer = self._peers[inlet.link.sender]
+        return peer.state == "here" and peer.epoch == epoch
 
     def count_malformed(self) -> None:
         """Count a message that is none of ours: it belongs to no frame."""
@@ -123,7 +150,8 @@ class Receiver:
                 self._shared.tokens.give_back(token)
                 return None
         elif not ledger.is_inflight(record, generation):
-            self.count_malformed()
+            if self._speaks(inlet, message.epoch):
+                self.count_malformed()
             return None
         now = time.monotonic_ns()
         age = now - message.captured_ns
@@ -174,4 +202,6 @@ class Receiver:
         words = self._shared.words
         if words[inlet.waiting]:
             words[inlet.waiting] = 0  # one wake-up is enough; the waiting one says it again
-            self._inbox.wake(inlet.sender)
+            peer = self._peers[inlet.link.sender]
+            if peer.state == "here":
+                self._inbox.wake(peer.endpoint, lambda: self._peers[inlet.link.sender] is not peer)

@@ -10,6 +10,11 @@ no array of this process lies in it. That is read from the ledger when a slot is
 message, no count that a dead process could have left wrong. Links are read from upstream to
 downstream, and a forwarding worker claims on its outputs before it finishes its input, so a
 frame that moves while it is looked for is seen at least once.
+
+While a receiver is away, waiting for its restart, frames for it are claimed and not sent; its
+successor is sent all that are still INFLIGHT, in order, and the ends of streams behind them. A
+successor of a sender takes over the records that it finds in use; it cannot send them again and
+leaves them to the receiver, who knows what has arrived.
 """
 
 from __future__ import annotations
@@ -32,14 +37,17 @@ from ovpipe.transport.ledger import (
     INFLIGHT,
     L_TAKEN,
     MAX_REFS,
+    R_EPOCH,
     R_STATE,
     RECORD_WORDS,
+    W_BEAT,
     W_BLOCKED_NS,
     W_FRAMES_OUT,
     W_WAITING,
     WORKING,
     LinkLedger,
 )
+from ovpipe.transport.peers import Peer, Peers
 from ovpipe.transport.plan import Link
 from ovpipe.transport.pool import DTYPE_CODE, Pool, slot_size
 from ovpipe.transport.shared import SharedMemory
@@ -49,6 +57,7 @@ _FIRST_SLOTS = 8
 _SHARE_BELOW = 1 << 16
 _STALE_MESSAGES = 256
 _WAIT_MS = 100
+_LINGER_MS = 20
 _QUEUE_FULL = CODE["queue_full"]
 _LINK_LOST = CODE["link_lost"]
 _LOST = CODE["lost_in_transit"]
@@ -58,19 +67,37 @@ RequestPool = Callable[[int, int], Pool]
 
 
 class _Outlet:
-    """One link as its sender sees it: `free` and `used` records, oldest first."""
+    """One link as its sender sees it: `free` and `used` records, the latter oldest first.
 
-    def __init__(self, link: Link, ledger: LinkLedger, gone: set[int]) -> None:
+    `peer`: the receiver as it was when this link was last brought up to date with it.
+    `messages`: of the used records that this process claimed, where the link keeps them.
+    `ended`: the streams whose end was said.
+    """
+
+    def __init__(self, link: Link, ledger: LinkLedger, peers: Peers) -> None:
         self.link = link
         self.ledger = ledger
-        self._gone = gone
-        self.free = list(range(link.records - 1, -1, -1))
-        self.used: list[int] = []
-        self.sent = 0
+        self._peers = peers
+        self.peer: Peer | None = None
+        self.used = ledger.in_use(link.records)
+        self.free = [r for r in range(link.records - 1, -1, -1) if r not in self.used]
+        self.sent = ledger.words[ledger.base + L_TAKEN]
+        self.messages: dict[int, bytes] = {}
+        self.ended: list[int] = []
 
     def lost(self) -> bool:
-        """True where the receiver is dead."""
-        return self.link.receiver in self._gone
+        """True where the receiver is dead for good."""
+        return self._peers[self.link.receiver].state == "gone"
+
+    def here(self) -> bool:
+        """True where the receiver lives, and is the one that this link is up to date with."""
+        peer = self._peers[self.link.receiver]
+        return peer is self.peer and peer.state == "here"
+
+    def inflight(self, record: int) -> bool:
+        """True where the receiver has not taken it yet."""
+        at = self.ledger.records + record * RECORD_WORDS
+        return self.ledger.words[at + R_STATE] & 0xFF == INFLIGHT
 
 
 class Sender:
@@ -78,7 +105,8 @@ class Sender:
 
     `downstream`: every link that a frame of this worker can travel on, upstream first.
     `pump(timeout_ms)`: called while waiting for a credit; returns after a message or the time.
-    `gone`: workers known to be dead; frames for them end as `link_lost`.
+    `peers`: frames for those that are gone end as `link_lost`. `epoch`: which process of its
+    worker this is; `pools`: what the one before it had.
     """
 
     def __init__(
@@ -90,16 +118,21 @@ class Sender:
         downstream: Sequence[Link],
         request_pool: RequestPool,
         pump: Callable[[int], None],
-        gone: set[int],
+        peers: Peers,
+        epoch: int,
+        pools: Sequence[Pool],
     ) -> None:
         self._shared = shared
         self._roots = roots
         self._inbox = inbox
-        self._outlets = [_Outlet(link, shared.link(link.index), gone) for link in links]
+        self._peers = peers
+        self._epoch = epoch
+        self._seen = -1  # the version of `peers` that the links are up to date with
+        self._outlets = [_Outlet(link, shared.link(link.index), peers) for link in links]
         self._downstream = [(shared.link(link.index), link.records) for link in downstream]
         self._request_pool = request_pool
         self._pump = pump
-        self._pools: list[Pool] = []
+        self._pools = list(pools)
         self._held: set[int] = set()  # refs of slots in which an array of ours is alive
 
     # -- slots --------------------------------------------------------------------------
@@ -145,6 +178,7 @@ class Sender:
         words[me + W_FRAMES_OUT] += 1
         if not self._outlets:
             return
+        self.sync()
         named = dict(frame.arrays)
         meta: dict[str, Any] = {}
         if frame.meta:
@@ -180,14 +214,15 @@ class Sender:
                 continue
             if link.revocable:
                 self._shared.tokens.reset(outlet.ledger.token(record))
-            generation = outlet.ledger.claim(record, stream, frame.seq, refs, time.monotonic_ns())
+            generation = outlet.ledger.claim(
+                record, stream, frame.seq, refs, time.monotonic_ns(), self._epoch
+            )
             outlet.used.append(record)
-            outlet.sent += 1
             message = encode_frame(
                 body,
                 len(arrays),
                 link=link.index,
-                epoch=0,
+                epoch=self._epoch,
                 record=record,
                 stream=stream,
                 generation=generation,
@@ -195,7 +230,11 @@ class Sender:
                 pts_ns=frame.pts_ns,
                 captured_ns=frame.captured_ns,
             )
-            if not self._inbox.send(link.endpoint, message, outlet.lost):
+            if link.resend:
+                outlet.messages[record] = message
+            if self._send(outlet, message):
+                outlet.sent += 1
+            elif outlet.lost() or outlet.here() or not link.resend:
                 outlet.ledger.finish(record, generation, _LOST)
 
     def count_failed(self, stream: int, outcome: int, frames: int = 1) -> None:
@@ -206,11 +245,64 @@ class Sender:
 
     def end_of_stream(self, stream: int) -> None:
         """Tell every link that `stream` has ended; needs no credit, travels behind its frames."""
+        self.sync()
         for outlet in self._outlets:
             if stream in outlet.link.streams:
-                link = outlet.link
-                eos = encode_eos(link.index, 0, stream)
-                self._inbox.send(link.endpoint, eos, outlet.lost)
+                outlet.ended.append(stream)
+                self._send(outlet, encode_eos(outlet.link.index, self._epoch, stream))
+
+    def linger(self) -> None:
+        """Stay until nobody may need to be sent anything again. All streams have ended."""
+        while any(
+            outlet.link.resend and not outlet.lost() and any(map(outlet.inflight, outlet.used))
+            for outlet in self._outlets
+        ):
+            self.sync()
+            self._pump(_LINGER_MS)
+
+    # -- receivers that die and come back ------------------------------------------------
+
+    def sync(self) -> None:
+        """Bring the links up to date with what is known of their receivers."""
+        if self._seen == self._peers.version:
+            return
+        self._seen = self._peers.version  # first: what changes from now on is a change
+        for outlet in self._outlets:
+            peer, before = self._peers[outlet.link.receiver], outlet.peer
+            if peer is before:
+                continue
+            if before is not None:
+                self._inbox.forget(before.endpoint)
+            outlet.peer = peer
+            if peer.state == "here":
+                self._resend(outlet)
+
+    def _resend(self, outlet: _Outlet) -> None:
+        """Send a new receiver all that is not taken, and all ends of streams."""
+        link, ledger = outlet.link, outlet.ledger
+        outlet.sent = self._shared.words[ledger.base + L_TAKEN]
+        messages = [
+            (record, outlet.messages[record])
+            for record in outlet.used
+            if record in outlet.messages and outlet.inflight(record)
+        ]
+        messages += [(-1, encode_eos(link.index, self._epoch, stream)) for stream in outlet.ended]
+        for record, message in messages:
+            if link.revocable and record >= 0:
+                # The dead one may have had it; nobody else asks before this message is there.
+                self._shared.tokens.reset(ledger.token(record))
+                outlet.sent += 1
+            if not self._send(outlet, message):
+                outlet.peer, self._seen = None, -1  # again, from the first
+                return
+
+    def _send(self, outlet: _Outlet, message: bytes) -> bool:
+        """Send where the receiver lives; False where it does not, or cannot be reached."""
+        return (
+            outlet.here()
+            and outlet.peer is not None
+            and self._inbox.send(outlet.peer.endpoint, message, lambda: not outlet.here())
+        )
 
     # -- credits ------------------------------------------------------------------------
 
@@ -234,9 +326,9 @@ class Sender:
             return None  # the receiver does not even read: do not pile up messages either
         for record in outlet.used:
             at = ledger.records + record * RECORD_WORDS
-            if words[at + R_STATE] & 0xFF == INFLIGHT and self._shared.tokens.take(
-                ledger.token(record)
-            ):
+            if words[at + R_EPOCH] != self._epoch:
+                continue  # claimed before this process came: the receiver ends it
+            if outlet.inflight(record) and self._shared.tokens.take(ledger.token(record)):
                 ledger.settle(record, _QUEUE_FULL)
                 outlet.used.remove(record)
                 return record
@@ -248,7 +340,10 @@ class Sender:
         self._shared.set_state(BLOCKED_OUT, since)
         try:
             while not outlet.lost():
-                words[me + W_WAITING] = 1  # said first, looked after: no wake-up is missed
+                # Said first, looked after: no wake-up is missed.
+                words[me + W_WAITING] = 1 + outlet.link.index
+                words[me + W_BEAT] += 1
+                self.sync()
                 outlet.free = outlet.ledger.collect(outlet.used)
                 if outlet.free:
                     return outlet.free.pop()

@@ -4,12 +4,14 @@ FD is this worker's end of its control channel, PARENT the supervisor's process 
 
 Law: a worker never outlives its supervisor. The parent-death signal is armed before anything
 heavy is imported, and the parent checked after that, since it may have died in between.
-End-of-file on the control channel is the second layer.
+End-of-file on the control channel is the second layer. SIGUSR1 makes it print the stacks of all
+its threads to stderr, from within the signal handler, whatever native code they are stuck in.
 """
 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
@@ -26,6 +28,8 @@ def arm_parent_death(parent: int) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
     arm_parent_death(int(sys.argv[2]))
 
     from ovpipe.worker.run import main

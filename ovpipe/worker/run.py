@@ -3,11 +3,12 @@
 Law: each frame taken ends as exactly one outcome. What a stage raises reaches the supervisor
 with its traceback. The end of a stream travels behind the stream's last frame. A frame's input
 is finished after its outputs are claimed, so that a slot passed on is never seen free between.
+A producer's frame has the number of frames of its stream that were claimed before it, so that
+a successor knows where to go on.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import socket
 import sys
@@ -34,16 +35,23 @@ from ovpipe.transport.ledger import (
     ENDED,
     IDLE,
     LOADING,
+    W_BEAT,
     W_BUSY_NS,
     W_IDLE_NS,
     WORKING,
 )
+from ovpipe.transport.mail import Mail
 from ovpipe.transport.member import Member
+from ovpipe.transport.peers import Departed
 from ovpipe.transport.receiver import Receiver
 from ovpipe.transport.sender import Sender
 
 _TICK_MS = 500
 _MAX_TRACEBACK = 16_000
+
+
+class SourceEnded(OvpipeError):
+    """A producer that is to be restarted always has no more frames."""
 
 
 class _Context:
@@ -52,6 +60,7 @@ class _Context:
     def __init__(self, worker: Worker, stage: str, stream: str) -> None:
         self.stage = stage
         self.stream = stream
+        self.first_seq: int = worker.member.assignment["first_seq"]
         self._worker = worker
 
     @property
@@ -62,9 +71,7 @@ class _Context:
         return self._worker.sender.loan(shape, dtype)
 
     def count_failed(self, reason: str, frames: int = 1) -> None:
-        self._worker.sender.count_failed(
-            self._worker.stream_index[self.stream], CODE[reason], frames
-        )
+        self._worker.count_failed(self.stream, CODE[reason], frames)
 
 
 class _Job:
@@ -87,10 +94,10 @@ class Worker:
         self.stream_index = {name: i for i, name in enumerate(member.streams)}
         self._words = member.shared.words
         self._me = member.shared.me
-        self._backlog: deque[wire.Message] = deque()
-        self._mourned: set[int] = set()
+        self._seq: int = member.assignment["first_seq"]
         self.receiver: Receiver
         self.sender: Sender
+        self._mail: Mail
 
     def run(self) -> None:
         """The whole life of the stage. Raises whatever ends it early."""
@@ -101,8 +108,10 @@ class Worker:
             stage.open()
             capacity = stage.capacity if isinstance(stage, AsyncTransform) else 1
             member.say("ready", capacity=capacity)
-            self.receiver, self.sender = member.wait_for_start(self._pump)
+            self.receiver, self.sender, self._mail = member.wait_for_start()
             member.shared.set_state(IDLE, now())
+            for stream in self.receiver.over:
+                self.sender.end_of_stream(stream)  # the one before may have died in saying it
             if isinstance(stage, Producer):
                 self._produce(stage)
             elif isinstance(stage, AsyncTransform):
@@ -110,6 +119,7 @@ class Worker:
             else:
                 self._work(stage)
             member.shared.set_state(DRAINING, now())
+            self.sender.linger()
         except BaseException:
             with suppress(Exception):  # the first cause is the one to tell
                 stage.close()
@@ -130,7 +140,7 @@ class Worker:
         member = self.member
         stream = stage.context.stream
         index = self.stream_index[stream]
-        seq = 0
+        first = self._seq
         frames = iter(stage.frames())
         words, me = self._words, self._me
         while not member.draining:
@@ -141,25 +151,34 @@ class Worker:
                 break
             now = time.monotonic_ns()
             words[me + W_BUSY_NS] += now - began
+            if frame.seq != UNSET and frame.seq < first:
+                continue  # the process before this one has claimed it
             frame = replace(
                 frame,
                 stream=stream,
-                seq=seq if frame.seq == UNSET else frame.seq,
+                seq=self._seq if frame.seq == UNSET else frame.seq,
                 captured_ns=now if frame.captured_ns == UNSET else frame.captured_ns,
             )
-            seq = frame.seq + 1
+            self._seq = frame.seq + 1
             self._publish(frame, index)
         del frames
+        if member.assignment["endless"] and not member.draining:
+            raise SourceEnded("its frames ended")
         self.sender.end_of_stream(index)
+
+    def count_failed(self, stream: str, outcome: int, frames: int) -> None:
+        """Frames that a producer lost: each takes a number."""
+        self._seq += frames
+        self.sender.count_failed(self.stream_index[stream], outcome, frames)
 
     def _work(self, stage: Stage) -> None:
         while not self.receiver.finished:
             message = self._next()
             if message is None:
                 continue
-            if message.kind == wire.EOS:
-                if self.receiver.ended(message):
-                    self._end_of_stream(stage, message.stream)
+            if isinstance(message, Departed) or message.kind == wire.EOS:
+                for stream in self._ends(message):
+                    self._end_of_stream(stage, stream)
                 continue
             taken = self.receiver.take(message)
             if taken is not None:
@@ -187,7 +206,7 @@ class Worker:
         """Keep up to `capacity` frames in work; let results out in the order of their stream."""
         pending: dict[int, deque[_Job]] = {}
         unfinished = 0
-        waiting: deque[wire.Message] = deque()
+        waiting: deque[wire.Message | Departed] = deque()
 
         def done(job: _Job) -> None:
             job.done = True
@@ -198,17 +217,17 @@ class Worker:
                 while jobs and jobs[0].done:
                     job = jobs.popleft()
                     if job.frame is None:
-                        self.sender.end_of_stream(stream)
+                        self._end_of_stream(stage, stream)
                     else:
-                        self._finish(job, stream)
+                        self._finish(job)
                         unfinished -= 1
                 if not jobs:
                     del pending[stream]
-            while waiting and (unfinished < capacity or waiting[0].kind == wire.EOS):
+            while waiting and (unfinished < capacity or _is_end(waiting[0])):
                 message = waiting.popleft()
-                if message.kind == wire.EOS:
-                    if self.receiver.ended(message):
-                        pending.setdefault(message.stream, deque()).append(_Job(None, None))
+                if isinstance(message, Departed) or message.kind == wire.EOS:
+                    for stream in self._ends(message):
+                        pending.setdefault(stream, deque()).append(_Job(None, None))
                     continue
                 taken = self.receiver.take(message)
                 if taken is None:
@@ -236,10 +255,11 @@ class Worker:
             if next_message is not None:
                 waiting.append(next_message)
 
-    def _finish(self, job: _Job, stream: int) -> None:
+    def _finish(self, job: _Job) -> None:
         assert job.frame is not None
         assert job.lease is not None
         began = time.monotonic_ns()
+        self.member.shared.set_state(WORKING, began)
         outcome = DELIVERED
         try:
             result = job.finish()
@@ -280,48 +300,34 @@ class Worker:
         except (FrameError, WireError):
             self.sender.count_failed(index, CODE["malformed"])
 
-    def _pump(self, timeout_ms: int) -> None:
-        """Wait while blocked on output; what comes in meanwhile is kept in order."""
-        data = self.member.inbox.receive(timeout_ms)
-        if data:
-            self._keep(data)
+    def _next(self, idle: bool = True) -> wire.Message | Departed | None:
+        """What has come in, in order; None after a nudge or a while."""
+        self.sender.sync()
+        if self._mail:
+            return self._mail.next(0)
+        began = time.monotonic_ns()
+        self._words[self._me + W_BEAT] += 1
+        if idle:
+            self.member.shared.set_state(IDLE, began)
+        message = self._mail.next(_TICK_MS)
+        self._words[self._me + W_IDLE_NS] += time.monotonic_ns() - began
+        return message
 
-    def _keep(self, data: bytes) -> None:
-        try:
-            message = wire.decode(data)
-        except WireError:
-            self.receiver.count_malformed()
-            return
-        if message.kind != wire.WAKE:
-            self._backlog.append(message)
-
-    def _next(self, idle: bool = True) -> wire.Message | None:
-        """The next frame or end of stream; None after a nudge or a while."""
-        if not self._backlog:
-            began = time.monotonic_ns()
-            if idle:
-                self.member.shared.set_state(IDLE, began)
-            data = self.member.inbox.receive(_TICK_MS)
-            self._words[self._me + W_IDLE_NS] += time.monotonic_ns() - began
-            if data:
-                self._keep(data)
-            elif self.member.gone - self._mourned:
-                self._mourn()
-        return self._backlog.popleft() if self._backlog else None
-
-    def _mourn(self) -> None:
-        """Workers have died: what they sent is read first, then their streams end."""
-        while (data := self.member.inbox.receive(0)) is not None:
-            if data:
-                self._keep(data)
-        for worker in self.member.gone - self._mourned:
-            self._mourned.add(worker)
-            self._backlog.extend(self.receiver.eos_of(worker))
+    def _ends(self, message: wire.Message | Departed) -> list[int]:
+        """The streams that have ended with a message, or a death."""
+        if isinstance(message, Departed):
+            return self.receiver.bury(message)
+        return self.receiver.ended(message)
 
     def _end_of_stream(self, stage: Stage, stream: int) -> None:
         if isinstance(stage, Consumer):
             stage.end_of_stream(self.member.streams[stream])
         self.sender.end_of_stream(stream)
+        self.receiver.close_stream(stream)
+
+
+def _is_end(message: wire.Message | Departed) -> bool:
+    return isinstance(message, Departed) or message.kind == wire.EOS
 
 
 def _run(member: Member) -> int:
@@ -329,6 +335,9 @@ def _run(member: Member) -> int:
     try:
         Worker(member).run()
     except PipelineClosed:
+        return 1
+    except SourceEnded as error:
+        member.say("failed", what="ended", cause=str(error), traceback="")
         return 1
     except PreflightError as error:
         member.say("failed", what="preflight", cause=str(error), traceback="")
@@ -344,7 +353,6 @@ def _run(member: Member) -> int:
 
 def main(fd: int) -> None:
     """Join the run whose control channel is descriptor `fd`; does not return."""
-    faulthandler.enable()
     member = Member.join(socket.socket(fileno=fd))
     member.listen(on_lost=lambda: os._exit(1))
     code = _run(member)

@@ -35,7 +35,7 @@ ENDLESS = {"kind": S + "Endless"}
 def test_a_stage_that_dies_ends_the_run_with_its_name_and_cause(ovpipe_run, how, when, code, says):
     stages = {
         "src": {"kind": S + "Count", "count": 100},
-        "bad": {"kind": S + "Dies", "how": how, "when": when},
+        "bad": {"kind": S + "Dies", "how": how, "when": when, "run": {"restart": "never"}},
         "sink": {"kind": S + "Check"},
     }
     ended = ovpipe_run(stages).balanced()
@@ -52,6 +52,7 @@ def test_a_stage_that_dies_ends_the_run_with_its_name_and_cause(ovpipe_run, how,
 @pytest.mark.parametrize("which", ["src", "mid", "sink"])
 def test_sigkill_of_any_worker_ends_the_run_exactly(ovpipe_run, which):
     stages = {"src": ENDLESS, "mid": {"kind": S + "tag"}, "sink": {"kind": S + "Check"}}
+    stages = {name: {**stage, "run": {"restart": "never"}} for name, stage in stages.items()}
     process = ovpipe_run.start(stages)
     ovpipe_run.until(process, "under way")
     by_age = sorted(workers_of(process.pid).values(), key=lambda p: p.pid)

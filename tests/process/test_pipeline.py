@@ -76,7 +76,7 @@ def test_an_exception_of_the_host_ends_everything_and_comes_through():
 
 def test_a_failing_stage_raises_with_cause_and_remote_traceback():
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
-    pipeline.add("src", S + "Count").add("bad", S + "Dies", {"at": 5})
+    pipeline.add("src", S + "Count").add("bad", S + "Dies", {"at": 5}, run={"restart": "never"})
     seen = []
     with pipeline, pytest.raises(ovpipe.StageError, match="on purpose") as error:
         seen.extend(f.seq for f in pipeline.read("bad"))

@@ -25,7 +25,7 @@ class Count(ovpipe.Producer):
     grow_at: int = -1
 
     def frames(self):
-        for seq in range(self.count):
+        for seq in range(self.context.first_seq, self.count):
             yield self.make(seq)
 
     def make(self, seq):
@@ -40,7 +40,7 @@ class Endless(Count):
     """Goes on until it is drained."""
 
     def frames(self):
-        for seq in itertools.count():
+        for seq in itertools.count(self.context.first_seq):
             if seq == 100:
                 print("under way", file=sys.stderr, flush=True)
             yield self.make(seq)

@@ -126,7 +126,7 @@ TestLink.settings = settings(max_examples=150, stateful_step_count=30, deadline=
 def test_a_step_found_open_is_finished_once():
     words = Memory([0] * LAYOUT.words)
     link = LinkLedger(words, LAYOUT, 0)
-    words.stores_left = 3 + 2 + 5 + 1  # the record's fields, the journal and its announcement
+    words.stores_left = 3 + 3 + 5 + 1  # the record's fields, the journal and its announcement
     with pytest.raises(Killed):
         link.claim(0, 0, 1, [1, 2], 5)
     words.stores_left = -1
