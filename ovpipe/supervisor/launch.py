@@ -62,6 +62,7 @@ class EdgeLink:
             revocable=self.revocable,
             max_age_ns=self.max_age_ns,
             resend=resend,
+            wake_after=max(1, self.depth // 2),
             streams=self.streams,
         )
 

@@ -33,10 +33,17 @@ class Mail:
         if data:
             self._keep(data)
 
-    def next(self, timeout_ms: int) -> wire.Message | Departed | None:
-        """The oldest; waited for where there is none. None after a nudge or the time."""
+    def next(self, timeout_ms: int, starving: bool = True) -> wire.Message | Departed | None:
+        """The oldest; waited for where there is none. None after a nudge or the time.
+
+        starving: there is nothing to do until something comes.
+        """
         if self._peers.departed:
             self._settle()
+        if not self._backlog and starving and self._receiver.owes:
+            self.pump(0)
+            if not self._backlog:
+                self._receiver.pay()
         if not self._backlog:
             self.pump(timeout_ms)
         return self._backlog.popleft() if self._backlog else None

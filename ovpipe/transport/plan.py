@@ -13,6 +13,7 @@ class Link:
     `records`: frames that may be in flight (depth + what the receiver works on at a time).
     `max_age_ns`: 0 = no limit. `revocable`: the edge is drop_oldest.
     `resend`: the receiver may be restarted, so its sender keeps what was not taken yet.
+    `wake_after`: how many frames the receiver ends before it wakes a sender that waits.
     `streams`: indices of those that may come along here.
     """
 
@@ -23,6 +24,7 @@ class Link:
     revocable: bool
     max_age_ns: int
     resend: bool
+    wake_after: int
     streams: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:

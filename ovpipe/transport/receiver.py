@@ -22,10 +22,10 @@ from ovpipe.transport.lease import Lease, Roots
 from ovpipe.transport.ledger import (
     CODE,
     L_TAKEN,
+    L_WAKE,
     W_AGE_NS,
     W_FRAMES_IN,
     W_MALFORMED,
-    W_WAITING,
     LinkLedger,
 )
 from ovpipe.transport.peers import Departed, Peers
@@ -39,10 +39,10 @@ _LOST = CODE["lost_in_transit"]
 
 
 class _Inlet:
-    def __init__(self, link: Link, ledger: LinkLedger, sender_block: int) -> None:
+    def __init__(self, link: Link, ledger: LinkLedger) -> None:
         self.link = link
         self.ledger = ledger
-        self.waiting = sender_block + W_WAITING
+        self.wake = ledger.base + L_WAKE
         self.open = {stream for stream in link.streams if not ledger.has_ended(stream)}
 
 
@@ -66,14 +66,8 @@ class Receiver:
         self._roots = roots
         self._inbox = inbox
         self._streams = streams
-        self._inlets = {
-            link.index: _Inlet(
-                link,
-                shared.link(link.index),
-                shared.layout.worker(link.sender),
-            )
-            for link in links
-        }
+        self.owes = False  # a sender waits, and was not woken for the last frame that ended
+        self._inlets = {link.index: _Inlet(link, shared.link(link.index)) for link in links}
 
     @property
     def finished(self) -> bool:
@@ -200,8 +194,25 @@ class Receiver:
     def _finish(self, inlet: _Inlet, record: int, generation: int, outcome: int) -> None:
         inlet.ledger.finish(record, generation, outcome)
         words = self._shared.words
-        if words[inlet.waiting]:
-            words[inlet.waiting] = 0  # one wake-up is enough; the waiting one says it again
-            peer = self._peers[inlet.link.sender]
-            if peer.state == "here":
-                self._inbox.wake(peer.endpoint, lambda: self._peers[inlet.link.sender] is not peer)
+        left = words[inlet.wake]
+        if left == 1:
+            self._wake(inlet)
+        elif left:
+            words[inlet.wake] = left - 1
+            self.owes = True
+
+    def pay(self) -> None:
+        """Wake every sender that waits, and for which a frame has ended since it does.
+
+        To be called before waiting for frames: nobody else would wake them.
+        """
+        self.owes = False
+        for inlet in self._inlets.values():
+            if 0 < self._shared.words[inlet.wake] < inlet.link.wake_after:
+                self._wake(inlet)
+
+    def _wake(self, inlet: _Inlet) -> None:
+        self._shared.words[inlet.wake] = 0  # once is enough; a sender that waits on says it again
+        peer = self._peers[inlet.link.sender]
+        if peer.state == "here":
+            self._inbox.wake(peer.endpoint, lambda: self._peers[inlet.link.sender] is not peer)

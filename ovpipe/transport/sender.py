@@ -36,6 +36,7 @@ from ovpipe.transport.ledger import (
     CODE,
     INFLIGHT,
     L_TAKEN,
+    L_WAKE,
     MAX_REFS,
     R_EPOCH,
     R_STATE,
@@ -342,6 +343,7 @@ class Sender:
             while not outlet.lost():
                 # Said first, looked after: no wake-up is missed.
                 words[me + W_WAITING] = 1 + outlet.link.index
+                words[outlet.ledger.base + L_WAKE] = outlet.link.wake_after
                 words[me + W_BEAT] += 1
                 self.sync()
                 outlet.free = outlet.ledger.collect(outlet.used)
@@ -350,7 +352,7 @@ class Sender:
                 self._pump(_WAIT_MS)
             return None
         finally:
-            words[me + W_WAITING] = 0
+            words[me + W_WAITING] = words[outlet.ledger.base + L_WAKE] = 0
             now = time.monotonic_ns()
             words[me + W_BLOCKED_NS] += now - since
             self._shared.set_state(WORKING, now)

@@ -251,7 +251,7 @@ class Worker:
                 continue
             if not pending and not waiting and self.receiver.finished:
                 return
-            next_message = self._next(idle=not pending)
+            next_message = self._next(idle=not pending, starving=not waiting)
             if next_message is not None:
                 waiting.append(next_message)
 
@@ -300,16 +300,16 @@ class Worker:
         except (FrameError, WireError):
             self.sender.count_failed(index, CODE["malformed"])
 
-    def _next(self, idle: bool = True) -> wire.Message | Departed | None:
+    def _next(self, idle: bool = True, starving: bool = True) -> wire.Message | Departed | None:
         """What has come in, in order; None after a nudge or a while."""
         self.sender.sync()
         if self._mail:
-            return self._mail.next(0)
+            return self._mail.next(0, starving)
         began = time.monotonic_ns()
         self._words[self._me + W_BEAT] += 1
         if idle:
             self.member.shared.set_state(IDLE, began)
-        message = self._mail.next(_TICK_MS)
+        message = self._mail.next(_TICK_MS, starving)
         self._words[self._me + W_IDLE_NS] += time.monotonic_ns() - began
         return message
 
