@@ -7,7 +7,7 @@ pixels makes another array.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ovpipe.image import Image, ImageFormat, Matrix
 __all__ = ["UNSET", "Detection", "Detections", "Frame", "Image", "ImageFormat", "Matrix"]
 
 UNSET = -1
+_NOT_IMAGE = "an array cannot be named 'image': that is the frame's picture"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class Frame:
 
     def __post_init__(self) -> None:
         if "image" in self.arrays:
-            raise ValueError("an array cannot be named 'image': that is the frame's picture")
+            raise ValueError(_NOT_IMAGE)
 
     def with_(
         self,
@@ -58,6 +59,8 @@ class Frame:
     ) -> Frame:
         """This frame with parts replaced; `meta` and `arrays` are added to, the header stays."""
         changes: dict[str, Any] = {}
+        if arrays is not None and "image" in arrays:
+            raise ValueError(_NOT_IMAGE)
         if image is not None:
             changes["image"] = image
         if arrays is not None:
@@ -66,4 +69,15 @@ class Frame:
             changes["detections"] = detections
         if meta is not None:
             changes["meta"] = {**self.meta, **meta}
-        return replace(self, **changes)
+        return self._changed(**changes)
+
+    def stamped(self, stream: str, seq: int, captured_ns: int, pts_ns: int | None = None) -> Frame:
+        """This frame with another header; `pts_ns` only where it has none."""
+        pts_ns = pts_ns if self.pts_ns is None else self.pts_ns
+        return self._changed(stream=stream, seq=seq, captured_ns=captured_ns, pts_ns=pts_ns)
+
+    def _changed(self, **changes: Any) -> Frame:
+        # As dataclasses.replace, at a tenth of its price: this is done for every frame.
+        frame = object.__new__(type(self))
+        frame.__dict__.update(self.__dict__, **changes)
+        return frame

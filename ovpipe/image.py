@@ -28,6 +28,7 @@ from ovpipe.errors import MissingExtra
 U8 = NDArray[np.uint8]
 ImageFormat = Literal["i420", "bgr", "rgb", "gray"]
 Matrix = Literal["bt601", "bt709"]
+_FORMATS, _MATRICES = frozenset(get_args(ImageFormat)), frozenset(get_args(Matrix))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +43,15 @@ class Image:
 
     def __post_init__(self) -> None:
         shape, dtype = self.data.shape, self.data.dtype
-        if self.format not in get_args(ImageFormat) or self.matrix not in get_args(Matrix):
+        if self.format not in _FORMATS or self.matrix not in _MATRICES:
             raise ValueError(f"no such pixels: format {self.format!r}, matrix {self.matrix!r}")
-        ok = dtype == np.uint8 and {
-            "i420": len(shape) == 2 and shape[0] % 3 == 0 and shape[1] % 2 == 0,
-            "gray": len(shape) == 2,
-        }.get(self.format, len(shape) == 3 and shape[2:] == (3,))
-        if not ok:
+        if self.format == "i420":
+            ok = len(shape) == 2 and shape[0] % 3 == 0 and shape[1] % 2 == 0
+        elif self.format == "gray":
+            ok = len(shape) == 2
+        else:
+            ok = len(shape) == 3 and shape[2] == 3
+        if not ok or dtype != np.uint8:
             raise ValueError(f"not a {self.format} image: shape {shape}, dtype {dtype}")
 
     @property

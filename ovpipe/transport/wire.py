@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -72,14 +73,7 @@ def encode_body(arrays: list[ArrayRef], meta: dict[str, Any]) -> bytes:
     """The part of a FRAME that is the same for every receiver. Raises WireError where too large."""
     if len(arrays) > MAX_REFS:
         raise WireError("arrays", f"a frame carries at most {MAX_REFS} arrays, not {len(arrays)}")
-    parts = []
-    for a in arrays:
-        name = a.name.encode()
-        if len(name) > MAX_NAME or len(a.shape) > MAX_DIMS:
-            raise WireError("array", f"array '{a.name}': name or number of dimensions too large")
-        parts.append(_ARRAY.pack(a.pool, a.slot, a.dtype, len(a.shape), len(name)))
-        parts.append(struct.pack(f"<{len(a.shape)}Q", *a.shape))
-        parts.append(name)
+    parts = [_encode_array(a) for a in arrays]
     try:
         parts.append(msgpack.packb(meta))
     except (TypeError, ValueError, OverflowError) as error:
@@ -88,6 +82,16 @@ def encode_body(arrays: list[ArrayRef], meta: dict[str, Any]) -> bytes:
     if len(body) > MAX_MESSAGE - _HEADER.size:
         raise WireError("size", f"metadata of {len(body)} bytes; put large data into arrays")
     return body
+
+
+@lru_cache(maxsize=1024)
+def _encode_array(a: ArrayRef) -> bytes:
+    """Cached: the arrays of a stream differ in their slots only, and slots come again."""
+    name = a.name.encode()
+    if len(name) > MAX_NAME or len(a.shape) > MAX_DIMS:
+        raise WireError("array", f"array '{a.name}': name or number of dimensions too large")
+    head = _ARRAY.pack(a.pool, a.slot, a.dtype, len(a.shape), len(name))
+    return head + struct.pack(f"<{len(a.shape)}Q", *a.shape) + name
 
 
 def encode_frame(

@@ -17,7 +17,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from numpy.typing import DTypeLike, NDArray
@@ -153,11 +152,10 @@ class Worker:
             words[me + W_BUSY_NS] += now - began
             if frame.seq != UNSET and frame.seq < first:
                 continue  # the process before this one has claimed it
-            frame = replace(
-                frame,
-                stream=stream,
-                seq=self._seq if frame.seq == UNSET else frame.seq,
-                captured_ns=now if frame.captured_ns == UNSET else frame.captured_ns,
+            frame = frame.stamped(
+                stream,
+                self._seq if frame.seq == UNSET else frame.seq,
+                now if frame.captured_ns == UNSET else frame.captured_ns,
             )
             self._seq = frame.seq + 1
             self._publish(frame, index)
@@ -279,12 +277,11 @@ class Worker:
             return
         for frame in (result,) if isinstance(result, Frame) else result:
             if frame.seq == UNSET or not frame.stream:
-                frame = replace(
-                    frame,
-                    stream=frame.stream or origin.stream,
-                    seq=origin.seq if frame.seq == UNSET else frame.seq,
-                    pts_ns=origin.pts_ns if frame.pts_ns is None else frame.pts_ns,
-                    captured_ns=origin.captured_ns,
+                frame = frame.stamped(
+                    frame.stream or origin.stream,
+                    origin.seq if frame.seq == UNSET else frame.seq,
+                    origin.captured_ns,
+                    origin.pts_ns,
                 )
             index = self.stream_index.get(frame.stream)
             if index is None:
