@@ -37,7 +37,7 @@ from ovpipe.queue.tensors import Ports, copied
 _ = ov.Tensor(np.zeros(1, np.float32)).data
 
 Callback = Callable[[ov.InferRequest, Any], None]
-Then = Callable[[ov.InferRequest, Any, BaseException | None], None]
+Then = Callable[[ov.InferRequest | None, Any, BaseException | None], None]
 
 
 class InferenceError(RuntimeError):
@@ -123,6 +123,7 @@ class AsyncInferQueue:
         outputs: Any = None,
         then: Then | None = None,
         timeout_s: float | None = None,
+        wait: bool = True,
     ) -> None:
         """Start one inference on the next free request; waits for one where there is none.
 
@@ -134,20 +135,25 @@ class AsyncInferQueue:
         C-contiguous and of the output's dtype and shape (for a dynamic output: as large as any).
         then: `then(request, userdata, error)` is called instead of the callback, also for a
         job that failed (error is None for one that did not).
+        wait: False needs a `then`; where no request is free, the job stands in a line in place
+        of this call, and its inputs must not change. One that cannot be started then, or that
+        waits while the queue is closed, is told so by `then`, with None for a request.
         Raises TimeoutError; what inputs or outputs are refused for; an error nobody took yet.
         """
-        callback = None if then is not None else self._callback
-        self._begin(
-            Job(
-                inputs,
-                userdata=userdata,
-                share=share_inputs,
-                outputs=outputs,
-                callback=callback,
-                then=then,
-            ),
-            timeout_s,
+        job = Job(
+            inputs,
+            userdata=userdata,
+            share=share_inputs,
+            outputs=outputs,
+            callback=None if then is not None else self._callback,
+            then=then,
         )
+        if wait:
+            self._begin(job, timeout_s)
+        elif then is None:
+            raise TypeError("start_async(wait=False) needs a `then`")
+        else:
+            self._slots.start_all(self._slots.queue(job, may_wait=True) or [])
 
     def wait_all(self, timeout_s: float | None = None) -> None:
         """Return when every job has ended and every callback has returned.
@@ -365,9 +371,7 @@ def _error(slot: Slot, job: Job, cause: BaseException) -> InferenceError:
 
 
 def _close(slots: Slots) -> None:
-    for future in slots.close():
-        future.cancel()
-        future.set_running_or_notify_cancel()
+    slots.close()
     for slot in slots.all:
         if slot.thread is not threading.current_thread():
             slot.thread.join()

@@ -210,17 +210,17 @@ class Slots:
             raise TimeoutError(f"no request was free within {timeout_s} s")
 
     def queue(self, job: Job, may_wait: bool) -> Starts | None:
-        """Accept a job that has a future; it waits in the line alone.
+        """Accept a job that has a future or a `then`; it waits in the line alone.
 
         None where it would have to wait and may not. Raises RuntimeError where closed.
         """
-        assert job.future is not None
         with self.lock:
             if self.closed:
                 raise RuntimeError("the queue is closed")
             if self.ready:
                 self.busy += 1
-                job.future.set_running_or_notify_cancel()
+                if job.future is not None:
+                    job.future.set_running_or_notify_cancel()
                 return [(self._hand(self._idle.popleft(), job), job)]
             if not may_wait:
                 return None
@@ -341,18 +341,16 @@ class Slots:
             self._errors.append(error)
             self._news.notify_all()
 
-    def close(self) -> list[Future[Any]]:
-        """No new jobs; those that wait in the line end. Returns their futures, to be cancelled."""
+    def close(self) -> None:
+        """No new jobs; those that wait in the line end: futures cancelled, the others told."""
         with self.lock:
             if self.closed:
-                return []
+                return
             self.closed = True
-            waiting = []
+            alone = []
             for claim in self._line:
                 if claim.gate is None:
-                    assert claim.job.future is not None
-                    waiting.append(claim.job.future)
-                    self.busy -= 1
+                    alone.append(claim.job)
                 else:
                     claim.error = RuntimeError("the queue is closed")
                     claim.gate.release()
@@ -361,7 +359,13 @@ class Slots:
             self._news.notify_all()
             for slot in self.all:
                 slot.start.put(None)
-            return waiting
+        for job in alone:
+            if job.future is None:
+                self.reject(job, RuntimeError("the queue is closed"))
+            else:
+                job.future.cancel()
+                job.future.set_running_or_notify_cancel()
+                self.end()
 
     def start_all(self, starts: Starts) -> None:
         """Start each job on its slot; one that cannot be started ends with what it raised."""
@@ -372,9 +376,18 @@ class Slots:
                 self._start(slot, job)
             except BaseException as error:  # noqa: BLE001 - belongs to the job
                 pending.extend(self._free(slot))
-                assert job.future is not None
+                self.reject(job, error)
+
+    def reject(self, job: Job, error: BaseException) -> None:
+        """A job that waited alone was not started; it is told."""
+        try:
+            if job.future is not None:
                 job.future.set_exception(error)
-                self.end()
+            elif job.then is not None:
+                job.then(None, job.userdata, error)
+        except BaseException as failure:  # noqa: BLE001 - of the user's code, handed on whole
+            self.fail(failure)
+        self.end()
 
     # -- matching, with the lock held -------------------------------------------------------
 
@@ -406,7 +419,7 @@ class Slots:
                 self.busy += 1
                 claim.slot = self._hand(slot, claim.job)
                 claim.gate.release()
-            elif future is not None and future.set_running_or_notify_cancel():
+            elif future is None or future.set_running_or_notify_cancel():
                 starts.append((self._hand(slot, claim.job), claim.job))
             else:  # cancelled just now
                 self.busy -= 1

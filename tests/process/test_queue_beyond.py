@@ -155,6 +155,25 @@ def test_submitters_are_served_in_order():
         assert order == [0, 2, 4, 6, 8]
 
 
+def test_a_job_may_wait_in_place_of_its_submitter(queue):
+    held = Held(queue)
+    order = []
+
+    def then(request, data, error):
+        order.append((data, None if error else int(request.get_output_tensor().data.flat[0])))
+
+    for i in range(5):
+        queue.start_async(ones(i), i, wait=False, then=then)
+    queue.start_async(np.ones((3, 3), np.float32), "bad", wait=False, then=then)
+    assert queue.statistics().waiting == 6
+    held.go.set()
+    queue.wait_all()
+    assert set(order) == {*((i, 2 * i) for i in range(5)), ("bad", None)}
+    assert len(order) == 6
+    with pytest.raises(TypeError, match="then"):
+        queue.start_async(ones(0), wait=False)
+
+
 # -- asyncio -----------------------------------------------------------------------------
 
 

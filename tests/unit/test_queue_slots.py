@@ -162,11 +162,16 @@ def test_an_error_that_is_nobodys_is_raised_once():
     slots.take(Job(None), 0, False)
 
 
-def test_close_names_what_waits():
+def test_close_tells_what_waits():
     fake = Fake(1)
     first, second = fake.submit(1), fake.submit(2)
-    assert fake.slots.close() == [second]
-    assert fake.slots.close() == []
+    told = []
+    job = Job(3, then=lambda request, data, error: told.append(str(error)))
+    fake.slots.start_all(fake.slots.queue(job, may_wait=True))
+    fake.slots.close()
+    fake.slots.close()
+    assert second.cancelled()
+    assert told == ["the queue is closed"]
     assert not first.done()
     with pytest.raises(RuntimeError, match="closed"):
         fake.submit(3)
