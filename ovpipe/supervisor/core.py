@@ -204,11 +204,12 @@ class Supervisor:
     def _ready(self, post: Post) -> None:
         """A process has opened its stage."""
         post.become("up")
-        post.restarts.ready(time.monotonic())
+        now = time.monotonic()
+        post.restarts.ready(now)
+        if post.epoch:
+            self._announce(f"stage '{post.plan.name}' is back after {now - post.died_s:.1f} s")
         if self.phase == "running":
             self._crew.rejoin(post)
-            away_s = time.monotonic() - post.died_s
-            self._announce(f"stage '{post.plan.name}' is back after {away_s:.1f} s")
         elif self.phase == "starting" and all(p.state == "up" for p in self._crew.posts):
             self.phase = "running"
             self._crew.begin()

@@ -170,6 +170,27 @@ class Dies(ovpipe.Transform):
             self.die()
 
 
+class Careless(Count):
+    """Begins again at its first frame whenever it is started, but knows its numbers."""
+
+    def frames(self):
+        for seq in range(self.count):
+            frame = self.make(seq)
+            yield ovpipe.Frame(arrays=frame.arrays, seq=seq)
+
+
+class DiesAsSource(Count):
+    """Ends itself before each frame whose number is a multiple of `at`."""
+
+    at: int = 40
+
+    def frames(self):
+        for seq in range(self.context.first_seq, self.count):
+            if seq % self.at == 0 and seq != self.context.first_seq:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield self.make(seq)
+
+
 class Deaf(ovpipe.Consumer):
     """Never returns from its first frame."""
 

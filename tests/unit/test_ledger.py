@@ -61,13 +61,13 @@ class Link(RuleBasedStateMachine):
 
     kill_at = st.integers(-1, 14)
 
-    @rule(stores=kill_at, stream=st.integers(0, 1))
-    def claim(self, stores, stream):
+    @rule(stores=kill_at, stream=st.integers(0, 1), epoch=st.integers(0, 3))
+    def claim(self, stores, stream, epoch):
         free = self.records(l.FREE)
         if not free:
             return
         self.seq += 1
-        if self.dies(stores, lambda: self.link.claim(free[0], stream, self.seq, [7, 9], 1)):
+        if self.dies(stores, lambda: self.link.claim(free[0], stream, self.seq, [7, 9], 1, epoch)):
             self.in_doubt += 1
         else:
             self.claims += 1
@@ -105,6 +105,16 @@ class Link(RuleBasedStateMachine):
     @rule()
     def receiver_dies(self):
         self.link.abandon(CODE["lost_in_transit"], CODE["stage_crash"])
+
+    @rule(epoch=st.integers(0, 3))
+    def what_a_dead_sender_had_on_its_way_is_lost(self, epoch):
+        late = [
+            r
+            for r in self.records(l.INFLIGHT)
+            if self.words[self.link.records + r * l.RECORD_WORDS + l.R_EPOCH] <= epoch
+        ]
+        assert self.link.lose(RECORDS, epoch, CODE["lost_in_transit"]) == len(late)
+        assert set(late) <= set(self.records(l.DONE))
 
     @invariant()
     def law(self):
@@ -166,3 +176,15 @@ def test_abandon_leaves_what_it_may_not_touch():
     row = link.read(words[link.base : link.base + LAYOUT.link_words])[0]
     assert row.failed == {"lost_in_transit": 2}
     assert row.in_flight == 1
+
+
+def test_a_successor_finds_what_is_in_use_oldest_first():
+    words = Memory([0] * LAYOUT.words)
+    link = LinkLedger(words, LAYOUT, 0)
+    for record, since in ((2, 5), (0, 7), (3, 6)):
+        link.claim(record, 1, 0, [], since)
+    assert link.in_use(RECORDS) == [2, 3, 0]
+    assert (link.claimed(0), link.claimed(1)) == (0, 3)
+    link.set_ended(1)
+    assert [link.has_ended(stream) for stream in (0, 1)] == [False, True]
+    assert link.read(words[link.base : link.base + LAYOUT.link_words])[1].in_flight == 3
