@@ -3,7 +3,8 @@
 Law: every frame that leaves holds exactly the picture's pixels in a shape that fits them, in the
 order of decoding. What cannot be decoded is counted as `decode_error`, once a packet (or image),
 once more where the file ends before its time, and the rest goes on. Only what can be known before
-the first frame (no such file, no video in it, a size beyond bounds) ends the run.
+the first frame (no such file, no video in it, a size beyond bounds) ends the run. A successor
+decodes what came before its first frame again and leaves it out, so that it goes on exactly there.
 
 Pixels are carried as I420, which is what decoders give: the planes are copied once, into shared
 memory. swscale converts where the decoder's format is another one. I420 halves the colour planes,
@@ -66,6 +67,7 @@ class Video(Producer):
     _end_ns: int = 0
     _slot: int | None = None
     _errors: Any = None
+    _skip: int = 0
 
     def open(self) -> None:
         """Look at the source; PreflightError says what is wrong with it."""
@@ -91,6 +93,7 @@ class Video(Producer):
 
     def frames(self) -> Iterator[Frame]:
         """All frames; with `loop`, for ever, with times that go on rising."""
+        self._skip = first = self.context.first_seq
         given = True
         while given and not self.context.stopping:
             given = False
@@ -98,12 +101,31 @@ class Video(Producer):
             for path in self._paths:
                 for frame in self._frames_of(path):
                     given = True
-                    yield frame
+                    if frame is not None:
+                        yield frame
             if not self.loop:
                 return
+            once = first - self._skip
+            if self._skip and once:  # whole rounds need not be decoded to be left out
+                rounds, self._skip = divmod(self._skip, once)
+                self._end_ns += rounds * self._end_ns
+                first = self._skip
             self._offset_ns = self._end_ns
 
-    def _frames_of(self, path: Path) -> Iterator[Frame]:
+    def _skipped(self) -> bool:
+        """True where this frame, or this loss of one, was counted before we came."""
+        if not self._skip:
+            return False
+        self._skip -= 1
+        return True
+
+    def _lost(self) -> None:
+        """One packet or image that cannot be decoded."""
+        if not self._skipped():
+            self.context.count_failed("decode_error")
+
+    def _frames_of(self, path: Path) -> Iterator[Frame | None]:
+        """Its frames; None for each that is left out."""
         first, self._first = self._first, None
         try:
             if first is not None and self._stills:
@@ -111,16 +133,16 @@ class Video(Producer):
                 first = None
             container = first or open_container(path, self._stills)
         except PreflightError:
-            self.context.count_failed("decode_error")
+            self._lost()
             return
         with container:
             if self._stills:
                 for picture in self._pictures(container):
-                    yield Frame(image=self._image(picture))
+                    yield None if self._skipped() else Frame(image=self._image(picture))
             else:
                 yield from self._timed(container)
 
-    def _timed(self, container: Any) -> Iterator[Frame]:
+    def _timed(self, container: Any) -> Iterator[Frame | None]:
         """The frames between `start` and its `duration`, thinned to `fps`."""
         stream = container.streams.video[0]
         base, origin = stream.time_base, stream.start_time
@@ -150,7 +172,10 @@ class Video(Producer):
                 self._end_ns = max(self._end_ns, pts_ns + step_ns)
                 if self.fps and not self._due(pts_ns, step_ns):
                     continue
-            yield Frame(image=self._image(picture), pts_ns=pts_ns, meta=meta)
+            if self._skipped():
+                yield None
+            else:
+                yield Frame(image=self._image(picture), pts_ns=pts_ns, meta=meta)
 
     def _due(self, pts_ns: int, step_ns: int) -> bool:
         """One frame for each 1/fps of time.
@@ -174,7 +199,7 @@ class Video(Producer):
             except self._errors:
                 errors += 1
                 demux_errors += 1
-                self.context.count_failed("decode_error")
+                self._lost()
                 if demux_errors == _MAX_DEMUX_ERRORS:
                     return
                 demuxer = container.demux(stream)
@@ -190,7 +215,7 @@ class Video(Producer):
                 pictures = packet.decode()
             except self._errors:
                 errors += 1
-                self.context.count_failed("decode_error")
+                self._lost()
                 continue
             for picture in pictures:
                 if self.context.stopping:
@@ -199,7 +224,7 @@ class Video(Producer):
         else:
             return
         if not errors and ends_early(container, stream, packets, end):
-            self.context.count_failed("decode_error")
+            self._lost()
 
     def _image(self, picture: Any) -> Image:
         """The decoder's picture in a loaned array, in our format, size and orientation."""

@@ -8,6 +8,7 @@ post        one worker's place, and whoever holds it now
 pools       the shared memory that workers ask for
 crew        all posts, and what each of their holders is told
 accountant  readings of the ledger, repairs after deaths, the final account
+watch       who hangs, and which edge is stalled, pure
 core        the event loop that ties them together
 __main__    the same, as a child of an application that embeds a pipeline
 """

@@ -61,6 +61,14 @@ class Reading:
     workers: tuple[WorkerReading, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class Held:
+    """A frame in a receiver's hands. `ref`: pool << 32 | slot of its first array, if it has any."""
+
+    ref: int | None
+    seconds: float
+
+
 class Accountant:
     """Reads and closes the ledger of one run."""
 
@@ -85,6 +93,31 @@ class Accountant:
         """Its progress word."""
         state = self._words[self._plan.layout.worker(worker) + l.W_STATE]
         return l.PROGRESS[min(state, len(l.PROGRESS) - 1)]
+
+    def signs(self, worker: int) -> tuple[str, tuple[int, int]]:
+        """What it is doing, and the words that change when it gets on."""
+        at, doing = self._plan.layout.worker(worker), self.doing(worker)
+        beat = 0 if doing == "working" else self._words[at + l.W_BEAT]  # frames, not turns, count
+        return doing, (self._words[at + l.W_SINCE], beat)
+
+    def blocked(self, worker: int) -> tuple[int, float] | None:
+        """The link whose credit it waits for, and the seconds since it does."""
+        at = self._plan.layout.worker(worker)
+        link, since_ns = self._words[at + l.W_WAITING], self._words[at + l.W_SINCE]
+        if not link or self.doing(worker) != "blocked":
+            return None
+        return link - 1, (time.monotonic_ns() - since_ns) / 1e9
+
+    def held(self, link: int) -> list[Held]:
+        """The frames that the receiver of a link is working on, or keeps; oldest first."""
+        now, words = time.monotonic_ns(), self._words
+        found = []
+        for record in range(l.MAX_RECORDS):
+            at = self._links[link].records + record * l.RECORD_WORDS
+            if words[at] & 0xFF == l.HELD:
+                ref = words[at + l.R_REFS] if words[at + l.R_NREFS] else None
+                found.append(Held(ref, (now - words[at + l.R_SINCE]) / 1e9))
+        return sorted(found, key=lambda held: -held.seconds)
 
     def mark(self, worker: int, state: int) -> None:
         """The progress word of a worker that has no process, or none yet."""

@@ -42,10 +42,13 @@ from ovpipe.supervisor.post import Post
 from ovpipe.supervisor.process import ExternalMember, WorkerProcess
 from ovpipe.supervisor.restart import Again, GiveUp
 from ovpipe.supervisor.rundir import RunDir
+from ovpipe.supervisor.watch import HangWatch, Reminder
 from ovpipe.transport.pool import make_memfd
 
 DRAIN_TIMEOUT_S = 8.0
 _TICK_S = 0.5
+_STACKS_S = 1.0  # how long a worker that hangs may take to print its stacks
+_STACK = "most recent call first"
 _CLOSING_S = 2.0  # for the rest of a worker's stderr and control messages after its death
 
 Phase = Literal["starting", "running", "draining", "ending"]
@@ -95,6 +98,8 @@ class Supervisor:
         self._killed = False
         self._error: OvpipeError | None = None
         self._deadline_s = float("inf")
+        self._hangs = HangWatch({w.index: w.stall_timeout_s for w in self.plan.workers})
+        self._stalls = Reminder()
 
     # -- asked from outside --------------------------------------------------------------
 
@@ -154,12 +159,14 @@ class Supervisor:
         while any(p.alive for p in self._crew.posts) or (
             self.phase != "ending" and any(p.state == "away" for p in self._crew.posts)
         ):
-            wake_s = min(next_tick, *(p.due_s for p in self._crew.posts))
+            wake_s = min(next_tick, *(p.next_s for p in self._crew.posts))
             self._select(max(0.0, wake_s - time.monotonic()))
             now = time.monotonic()
             self._keep_promises(now)
             if now >= next_tick:
                 next_tick = now + _TICK_S
+                if self.phase == "running":
+                    self._look_after(now)
                 if self._on_tick is not None:
                     self._on_tick(self.phase, self._accountant.read())
 
@@ -182,7 +189,10 @@ class Supervisor:
             if post.state == "away" and now >= post.due_s:
                 post.due_s = float("inf")
                 self._spawn(post)
-            elif post.state == "starting" and post.process and now > post.start_by_s:
+            elif post.process is not None and now >= post.process.kill_at_s:
+                post.process.kill_at_s = float("inf")
+                post.process.kill()
+            elif post.state == "starting" and post.process is not None and now > post.start_by_s:
                 post.start_by_s = float("inf")
                 self._condemn(
                     post.process,
@@ -288,6 +298,8 @@ class Supervisor:
         if lines is None:
             self._unregister(worker.stderr)
             return False
+        if worker.verdict and any(_STACK in line for line in lines):
+            worker.kill_at_s = min(worker.kill_at_s, time.monotonic() + _STACKS_S / 5)
         if self._on_log is not None:
             for line in lines:
                 self._on_log(worker.plan.name, line)
@@ -347,10 +359,32 @@ class Supervisor:
             for line in cause.remote_traceback.splitlines():
                 self._announce(line)
 
+    # -- what does not get on --------------------------------------------------------------
+
+    def _look_after(self, now: float) -> None:
+        """End what hangs; name what is stalled."""
+        posts = self._crew.posts
+        workers = [p for p in posts if p.state == "up" and p.process and not p.process.verdict]
+        signs = {p.plan.index: self._accountant.signs(p.plan.index) for p in workers}
+        for index, seconds in self._hangs.look(now, signs).items():
+            process, doing = posts[index].process, signs[index][0]
+            assert process is not None
+            self._announce(
+                f"stage '{process.plan.name}' hangs: no progress for {seconds:g} s while {doing}; "
+                f"if a frame may take longer, raise `run: {{stall_timeout: ...}}`"
+            )
+            self._condemn(process, f"made no progress for {seconds:g} s", hung=True)
+        for post in workers:
+            blocked = self._accountant.blocked(post.plan.index)
+            if blocked is not None and self._stalls.due(now, *blocked):
+                self._announce(self._crew.describe_stall(*blocked))
+
     def _condemn(self, worker: WorkerProcess, verdict: str, *, hung: bool = False) -> None:
-        """End a process that does not get on."""
-        worker.verdict, worker.hung = verdict, hung
-        worker.kill()
+        """End a process that does not get on; it is to say where it is before that."""
+        worker.verdict, worker.hung, worker.kill_at_s = verdict, hung, time.monotonic()
+        if self._accountant.doing(worker.plan.index) != "starting":  # it knows the signal
+            worker.kill_at_s += _STACKS_S
+            worker.print_stacks()
 
     def _cause(self, worker: WorkerProcess) -> StageError | PreflightError:
         failure = worker.failure

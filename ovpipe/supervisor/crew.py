@@ -115,6 +115,24 @@ class Crew:
         self._accountant.receiver_died(post.plan.index, inflight, held)
         self.tell("gone", worker=post.plan.index, returns=False)
 
+    def describe_stall(self, index: int, seconds: float) -> str:
+        """Who has the frames of a link whose sender has waited for a credit so long."""
+        link, edge = self._links[index], self.plan.graph.edges[self.plan.links[index].edge]
+        receiver, held = self.posts[link.receiver], self._accountant.held(index)
+        text = (
+            f"edge '{edge.source} -> {edge.target}' stalled for {seconds:.0f} s: "
+            f"{receiver.plan.name} holds {len(held)} of {link.records} frames"
+        )
+        if not held or receiver.process is None:
+            return text
+        oldest, by = held[0], f"by stage '{receiver.plan.name}' pid {receiver.process.pid}"
+        place = (
+            ""
+            if oldest.ref is None
+            else (f"slot {oldest.ref & 0xFFFFFFFF} of pool {oldest.ref >> 32}, ")
+        )
+        return f"{text} ({place}held {oldest.seconds:.0f} s {by})"
+
     def tell(self, word: str, **values: Any) -> None:
         """Say something to everybody."""
         for post in self.posts:

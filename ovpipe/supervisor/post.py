@@ -62,6 +62,11 @@ class Post:
         return self.process is not None and self.process.alive
 
     @property
+    def next_s(self) -> float:
+        """When something is to be done here at the latest."""
+        return min(self.due_s, self.process.kill_at_s if self.process else float("inf"))
+
+    @property
     def returns(self) -> bool:
         """True where its holder may get a successor."""
         return not self.plan.external and self.plan.policy.restart != "never"

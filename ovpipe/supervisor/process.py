@@ -35,7 +35,7 @@ class WorkerProcess:
     """A started worker.
 
     `failure`: its own word about why it failed, if it gave one. `verdict`: why the supervisor
-    ended it, if it did; `hung`: because it did not get on with its frames.
+    ends it, if it does, at `kill_at_s`; `hung`: because it does not get on with its frames.
     """
 
     def __init__(self, plan: WorkerPlan) -> None:
@@ -65,6 +65,7 @@ class WorkerProcess:
         self.failure: dict[str, Any] | None = None
         self.verdict = ""
         self.hung = False
+        self.kill_at_s = float("inf")
         self.exit_status: int | None = None
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._partial = b""

@@ -105,6 +105,19 @@ def test_stopping_ends_an_endless_stream_that_waits() -> None:
     assert seen == 1
 
 
+def test_a_successor_goes_on_where_the_first_one_died() -> None:
+    stage = Synthetic(size=(32, 32), count=10)
+    context = LocalContext("cam")
+    context.first_seq = 7
+    stage.bind(context)
+    stage.open()
+    rest = [replace(frame, stream="cam") for frame in stage.frames()]
+    stage.close()
+    assert [frame.seq for frame in rest] == [7, 8, 9]
+    for frame in rest:
+        verify(frame)
+
+
 def test_live_is_an_option() -> None:
     assert not Synthetic().live
     assert Synthetic(live=True).live

@@ -131,6 +131,30 @@ def test_loop_ends_where_nothing_comes(tmp_path: Path) -> None:
     assert play(Video(url=str(clip(tmp_path / "a.mp4")), loop=True, start=100)) == []
 
 
+@pytest.mark.parametrize("first", [1, 9, 10, 17, 20, 23, 47])
+def test_a_successor_goes_on_where_the_first_one_died(tmp_path: Path, first: int) -> None:
+    path = str(clip(tmp_path / "a.mp4", frames=10))
+    whole = play(Video(url=path, loop=True), limit=60)
+    rest = play(Video(url=path, loop=True), limit=60 - first, first_seq=first)
+    assert [index(f.image) for f in rest if f.image] == [i % 10 for i in range(first, 60)]
+    assert [f.pts_ns for f in rest] == [f.pts_ns for f in whole[first:]]
+    assert indices(Video(url=path)) == ALL[:10]
+    assert play(Video(url=path), first_seq=first) == [] or first < 10
+
+
+@pytest.mark.parametrize("first", range(6))
+def test_what_could_not_be_decoded_has_a_number_too(tmp_path: Path, first: int) -> None:
+    for i in (0, 2, 3):
+        picture(tmp_path / f"{i}.png", value=50 + 40 * i)
+    png(tmp_path / "1.png", 64, 48)
+    png(tmp_path / "4.png", 64, 48)
+    stage = Video(url=str(tmp_path), format="bgr")
+    left = play(stage, first_seq=first)
+    values = [round(float(f.image.data.mean()) - 50) // 40 for f in left if f.image]
+    assert values == [i for i in (0, 2, 3) if i >= first]
+    assert failed(stage).get("decode_error", 0) == sum(i >= first for i in (1, 4))
+
+
 def test_stopping_ends_at_the_next_frame(tmp_path: Path) -> None:
     stage = Video(url=str(clip(tmp_path / "a.mp4")), loop=True)
     context = LocalContext("cam")

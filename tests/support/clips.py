@@ -85,9 +85,13 @@ def picture(path: Path, size: tuple[int, int] = (64, 48), value: int = 100) -> P
     return path
 
 
-def play(stage: Producer, stream: str = "cam", limit: int = 10_000) -> list[Frame]:
+def play(
+    stage: Producer, stream: str = "cam", limit: int = 10_000, first_seq: int = 0
+) -> list[Frame]:
     """All frames of a producer, numbered as its worker does. Fails with counts in `context`."""
-    stage.bind(LocalContext("cam", stream))
+    context = LocalContext("cam", stream)
+    context.first_seq = first_seq
+    stage.bind(context)
     stage.open()
     try:
         frames = []

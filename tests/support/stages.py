@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 import ovpipe
+from ovpipe.stages.base import AsyncTransform
 
 
 class Count(ovpipe.Producer):
@@ -198,6 +199,64 @@ class Deaf(ovpipe.Consumer):
         print("deaf", file=sys.stderr, flush=True)
         while True:
             signal.pause()
+
+
+class Stuck(ovpipe.Transform):
+    """Never returns from frame `at`; native, where only a signal handler still gets through.
+
+    With `once`, a path, it is the first frame from `at` on, and only while there is no such file.
+    """
+
+    at: int = 20
+    native: bool = False
+    once: str = ""
+
+    def process(self, frame):
+        late = self.once and frame.seq > self.at and not os.path.exists(self.once)
+        if frame.seq == self.at or late:
+            if self.once:
+                open(self.once, "w").close()
+            print("stuck", file=sys.stderr, flush=True)
+            if self.native:
+                ctypes.CDLL(None).pause()
+            while True:
+                signal.pause()
+        return frame
+
+
+class StuckAsync(AsyncTransform):
+    """Never finishes frame `at`; all others at once."""
+
+    at: int = 20
+
+    @property
+    def capacity(self):
+        return 3
+
+    def submit(self, frame, done):
+        if frame.seq != self.at:
+            done()
+        return lambda: frame
+
+
+class Hoards(ovpipe.Consumer):
+    """Keeps every frame for ever."""
+
+    def open(self):
+        self.kept = []
+
+    def consume(self, frame):
+        self.kept.append(frame)
+
+
+class Floods(ovpipe.Transform):
+    """Writes lines to stderr as fast as they are taken."""
+
+    lines: int = 2000
+
+    def process(self, frame):
+        os.write(2, b"a line of no use to anybody\n" * self.lines)
+        return frame
 
 
 class SlowToOpen(ovpipe.Consumer):

@@ -1,0 +1,144 @@
+"""Workers that hang are seen by their own progress; those that wait or are slow are left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from tests.process.conftest import S, said
+from tests.process.test_restarts import ENDLESS, SINK, worker
+from tests.support.processes import wait_for, workers_of
+
+QUICK = {"run": {"stall_timeout": "700ms"}}
+
+
+@pytest.mark.parametrize("kind", ["Stuck", "StuckAsync", "native"])
+def test_a_stage_that_hangs_shows_where_is_killed_and_restarted(ovpipe_run, tmp_path, kind):
+    """A07, D03: the frames in its hands are stage_hang, the rest goes on."""
+    bad = {"kind": S + kind, **QUICK}
+    if kind == "native":
+        bad |= {"kind": S + "Stuck", "native": True}
+    stages = {
+        "src": {"kind": S + "Count", "count": 60},
+        "bad": bad,
+        "sink": {**SINK, "path": str(tmp_path / "seen")},
+    }
+    ended = ovpipe_run(stages).balanced()
+    assert ended.code == 0, ended.err
+    row = ended.ledger["src", "bad"]
+    lost = row["failed"]["stage_hang"]
+    assert 1 <= lost <= (3 if kind == "StuckAsync" else 1)
+    assert row["failed"] == {"stage_hang": lost}
+    after = ended.ledger["bad", "sink"]
+    assert after["claimed"] == 60 - lost
+    assert (tmp_path / "seen").read_text() == f"src {after['delivered']} 59\n"
+    assert "stage 'bad' hangs: no progress for 0.7 s while working; if a frame may" in ended.err
+    assert "stage 'bad' made no progress for 0.7 s while working; restart 1/5" in ended.err
+    assert "(most recent call first)" in ended.err
+    assert ("in process" in ended.err) == (kind != "StuckAsync")
+
+
+def test_a_stopped_worker_that_goes_on_in_time_loses_nothing(ovpipe_run):
+    """A08."""
+    stages = {
+        "src": {"kind": S + "Count", "count": 20000},
+        "mid": {"kind": S + "tag"},
+        "sink": SINK,
+    }
+    process = ovpipe_run.start(stages)
+    wait_for(lambda: len(workers_of(process.pid)) == 3, "all workers")
+    middle = psutil.Process(worker(process, stages, "mid").pid)
+    middle.suspend()
+    wait_for(lambda: middle.status() == psutil.STATUS_STOPPED, "a stopped worker")
+    before = os.times().elapsed
+    wait_for(lambda: os.times().elapsed - before > 2, "two seconds")
+    middle.resume()
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 0, ended.err
+    for row in ended.ledger.values():
+        assert row["delivered"] == row["claimed"] == 20000
+    assert [s["restarts"] for s in ended.summary["stages"]] == [0, 0, 0]
+
+
+def test_a_worker_that_stays_stopped_hangs_also_while_it_waits(ovpipe_run):
+    """A07: stopped, it can neither show its stacks nor be heard of; its neighbours wait."""
+    stages = {"src": {**ENDLESS, **QUICK}, "mid": {"kind": S + "tag"}, "sink": SINK}
+    process = ovpipe_run.start(stages)
+    ovpipe_run.until(process, "under way")
+    worker(process, stages, "mid").suspend()
+    ovpipe_run.until(process, "stage 'mid' is back after")
+    process.send_signal(signal.SIGINT)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 0, ended.err
+    assert "stage 'mid' made no progress for 5 s" in ended.err
+    assert [s["restarts"] for s in ended.summary["stages"]] == [0, 1, 0]
+    assert set(ended.ledger["src", "mid"]["failed"]) <= {"stage_hang"}
+
+
+def test_one_of_two_readers_hangs_and_the_other_loses_nothing(ovpipe_run, tmp_path):
+    """C03: with an edge that drops, the source never waits for the one that hangs."""
+    stages = {
+        "src": ENDLESS,
+        "bad": {
+            "kind": S + "Stuck",
+            "once": str(tmp_path / "stuck"),
+            "inputs": {"from": "src", "when_full": "drop_oldest"},
+            **QUICK,
+        },
+        "after": {**SINK, "inputs": "bad"},
+        "good": {**SINK, "inputs": "src", "path": str(tmp_path / "seen")},
+    }
+    process = ovpipe_run.start(stages)
+    ovpipe_run.until(process, "[bad] stuck")
+    ovpipe_run.until(process, "stage 'bad' is back after")
+    process.send_signal(signal.SIGINT)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 0, ended.err
+    row = ended.ledger["src", "good"]
+    assert row["delivered"] == row["claimed"] > 100
+    assert ended.ledger["src", "bad"]["failed"] == {"stage_hang": 1}
+
+
+def test_a_stage_that_hangs_for_ever_is_given_up(ovpipe_run):
+    run = {"stall_timeout": "300ms", "restart": "never"}
+    ended = ovpipe_run({"src": ENDLESS, "deaf": {"kind": S + "Deaf", "run": run}}).balanced()
+    assert ended.code == 4
+    assert "error: stage 'deaf' failed: made no progress for 0.3 s" in ended.err
+    assert "in consume" in ended.err
+
+
+def test_a_busy_machine_is_not_a_hang(ovpipe_run):
+    """G04: eight busy loops beside it."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8)]
+    try:
+        stages = {
+            "src": {"kind": S + "Count", "count": 500},
+            "mid": {"kind": S + "Fresh"},
+            "sink": SINK,
+        }
+        ended = ovpipe_run(stages).balanced()
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    assert ended.code == 0, ended.err
+    assert "hangs" not in ended.err
+    assert ended.ledger["mid", "sink"]["delivered"] == 500
+
+
+def test_a_stalled_edge_is_named(ovpipe_run):
+    """B06: who keeps which slot, and since when; nothing is overwritten, nobody killed."""
+    stages = {"src": ENDLESS, "sink": {"kind": S + "Hoards"}}
+    process = ovpipe_run.start(stages, "--drain-timeout", "0.2")
+    ovpipe_run.until(process, "edge 'src -> sink' stalled for 1")
+    held = worker(process, stages, "sink").pid
+    process.send_signal(signal.SIGINT)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 5
+    line = next(line for line in said(process).splitlines() if "stalled" in line)
+    assert "sink holds 5 of 5 frames (slot 0 of pool 0, held 1" in line
+    assert line.endswith(f"by stage 'sink' pid {held})")
+    assert "hangs" not in ended.err
