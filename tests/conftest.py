@@ -3,3 +3,5 @@
 import os
 
 os.environ.setdefault("CI", "true")
+
+pytest_plugins = ["ovpipe.testing.plugin"]

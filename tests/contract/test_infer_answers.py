@@ -18,8 +18,8 @@ from ovpipe.detections import Detections
 from ovpipe.frame import Frame
 from ovpipe.image import Image
 from ovpipe.stages.infer import Infer
+from ovpipe.testing import push, run_stage
 from tests.support.data import need
-from tests.support.drive import drive
 
 CAR = "videos/car-detection.mp4"
 CAR_MODEL = (
@@ -46,10 +46,14 @@ def found(stage: Infer, source: Iterator[Frame]) -> dict[int, Detections]:
     """seq -> detections; no frame may fail."""
     pytest.importorskip("cv2")
     result = {}
-    for out in drive(stage, source):
-        assert isinstance(out, Frame), out
-        assert out.detections is not None
-        result[out.seq] = out.detections
+    stage.open()
+    try:
+        for out in push(stage, source):
+            assert isinstance(out, Frame), out
+            assert out.detections is not None
+            result[out.seq] = out.detections
+    finally:
+        stage.close()
     return result
 
 
@@ -164,7 +168,9 @@ def test_what_a_quantised_tflite_sees(image: str, label: str) -> None:
         labels=str(need("models/coral/imagenet_labels.txt")),
         cache="off",
     )
-    (out,) = drive(stage, [Frame(image=Image(cv2.imread(str(need(f"images/{image}")))))])
+    (out,) = run_stage(
+        stage, [Frame(image=Image(cv2.imread(str(need(f"images/{image}")))))]
+    ).results
     assert isinstance(out, Frame)
     assert out.meta["classes"][0]["label"] == label
     assert out.meta["classes"][0]["score"] > 0.8
@@ -182,7 +188,7 @@ def test_two_outputs_without_a_decoder_go_out_raw() -> None:
         return Frame(image=Image(frame.image.bgr()[y1:y2, x1:x2]), seq=frame.seq)
 
     source = map(crop, frames(need(CAR), lambda seq: seq == 210, last=210))
-    (out,) = drive(Infer(model=str(model), cache="off"), source)
+    (out,) = run_stage(Infer(model=str(model), cache="off"), source).results
     assert isinstance(out, Frame)
     shapes: dict[str, Any] = {name: array.shape for name, array in out.arrays.items()}
     assert shapes == {"type": (1, 4, 1, 1), "color": (1, 7, 1, 1)}

@@ -16,9 +16,9 @@ from ovpipe.errors import PreflightError
 from ovpipe.frame import Frame
 from ovpipe.image import Image
 from ovpipe.stages.infer import Infer
+from ovpipe.testing import push, run_stage
 from tests.support import models
 from tests.support.data import need
-from tests.support.drive import drive, one
 
 BOX = (0, 1, 0.4, 0.25, 0.25, 0.75, 0.75)
 
@@ -159,7 +159,7 @@ def test_devices_and_hints_that_are_there(tmp_path: Path, device: str, hint: Any
     model = str(models.ssd(tmp_path, [BOX]))
     stage = Infer(model=model, device=device, hint=hint, jobs=2, cache="off")
     white = Frame(image=Image(np.full((16, 16, 3), 255, np.uint8)))
-    (out,) = drive(stage, [white])
+    (out,) = run_stage(stage, [white]).results
     assert isinstance(out, Frame)
     assert len(out.detections or ()) == 1
 
@@ -190,7 +190,7 @@ def test_a_cached_model_gives_the_same(tmp_path: Path) -> None:
     gray = Frame(image=Image(np.full((16, 16, 3), 77, np.uint8)))
     boxes = []
     for _ in range(2):
-        (out,) = drive(Infer(model=model, cache=str(tmp_path / "cache")), [gray])
+        (out,) = run_stage(Infer(model=model, cache=str(tmp_path / "cache")), [gray]).results
         assert isinstance(out, Frame)
         boxes.append(list(out.detections or ()))
     assert boxes[0] == boxes[1]
@@ -228,7 +228,7 @@ def outlive_the_files(model: str, cache: str) -> None:
         files = [Path(model), Path(model).with_suffix(".bin"), *Path(cache).glob("*")]
         for file in files if truncate else []:
             os.truncate(file, 0)
-        out = one(stage, frame)
+        (out,) = push(stage, [frame])
         assert isinstance(out, Frame)
         print(out.arrays["out"].size)
     stage.close()

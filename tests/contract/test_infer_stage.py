@@ -17,8 +17,8 @@ from ovpipe.errors import FrameError
 from ovpipe.frame import Frame
 from ovpipe.image import Image
 from ovpipe.stages.infer import FrameInfo, Infer
+from ovpipe.testing import push, run_stage
 from tests.support import models
-from tests.support.drive import drive, feed, one
 
 SIZE = models.SIZE
 BOX = (0, 1, 0.4, 0.25, 0.25, 0.75, 0.75)
@@ -31,13 +31,13 @@ def picture(brightness: float = 1.0, width: int = SIZE, height: int = SIZE, seq:
 
 
 def result(stage: Infer, frame: Frame) -> Frame:
-    (out,) = drive(stage, [frame])
+    (out,) = run_stage(stage, [frame]).results
     assert isinstance(out, Frame), out
     return out
 
 
 def failure(stage: Infer, frame: Frame) -> FrameError:
-    (out,) = drive(stage, [frame])
+    (out,) = run_stage(stage, [frame]).results
     assert isinstance(out, FrameError)
     return out
 
@@ -52,7 +52,8 @@ def my_decoders(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 def test_the_frame_goes_on_by_reference(tmp_path: Path) -> None:
     frame = picture(seq=7)
     out = result(Infer(model=str(models.ssd(tmp_path, [BOX])), cache="off"), frame)
-    assert out.image is frame.image
+    assert out.image is not None
+    assert np.shares_memory(out.image.data, frame.image.data)
     assert (out.stream, out.seq, out.pts_ns, out.meta) == ("cam", 7, 280, {"mine": 1})
     assert out.detections is not None
     assert [(d.class_id, d.box) for d in out.detections] == [(1, (4, 4, 12, 12))]
@@ -62,7 +63,7 @@ def test_the_frame_goes_on_by_reference(tmp_path: Path) -> None:
 def test_results_leave_in_order_and_belong_to_their_frame(tmp_path: Path, jobs: int) -> None:
     stage = Infer(model=str(models.ssd(tmp_path, [BOX])), jobs=jobs, cache="off")
     frames = [picture((seq % 100) / 255, seq=seq) for seq in range(300)]
-    for seq, out in enumerate(drive(stage, frames)):
+    for seq, out in enumerate(run_stage(stage, frames).results):
         assert isinstance(out, Frame)
         assert out.seq == seq
         scores = [d.score for d in out.detections or ()]
@@ -142,7 +143,7 @@ def test_letterbox_fills_the_rest_also_when_sizes_change(tmp_path: Path) -> None
     stage = Infer(model=str(models.echo(tmp_path)), jobs=1, resize="letterbox", cache="off")
     stage.open()
     for width, height in ((32, 16), (16, 32), (32, 16), (16, 16), (64, 8)):
-        out = one(stage, picture(1, width, height))
+        (out,) = push(stage, [picture(1, width, height)])
         assert isinstance(out, Frame)
         expected = np.full((SIZE, SIZE), 114, np.float32)
         w, h = (min(SIZE, SIZE * width // height), min(SIZE, SIZE * height // width))
@@ -162,7 +163,7 @@ def test_stretch_goes_straight_into_the_device_buffer(tmp_path: Path) -> None:
 
 def test_outputs_outlive_the_slot(tmp_path: Path) -> None:
     stage = Infer(model=str(models.echo(tmp_path)), jobs=1, cache="off")
-    outs = list(drive(stage, [picture(b / 255) for b in range(20)]))
+    outs = run_stage(stage, [picture(b / 255) for b in range(20)]).results
     for b, out in enumerate(outs):
         assert isinstance(out, Frame)
         assert (out.arrays["pixels"] == b).all()
@@ -198,7 +199,7 @@ def test_a_single_array_under_any_name(tmp_path: Path) -> None:
 def test_arrays_that_do_not_fit_fail_that_frame(tmp_path: Path, arrays: Any) -> None:
     stage = Infer(model=str(models.double(tmp_path)), cache="off")
     good = Frame(arrays={"x": np.ones(4, np.float32)})
-    before, bad, after = drive(stage, [good, Frame(arrays=arrays), good])
+    before, bad, after = run_stage(stage, [good, Frame(arrays=arrays), good]).results
     assert isinstance(before, Frame)
     assert isinstance(bad, FrameError)
     assert bad.reason == "infer_error"
@@ -219,7 +220,7 @@ def test_a_failing_inference_fails_that_frame_only(tmp_path: Path) -> None:
             other = 3 if i % 3 == 1 else 2
             yield Frame(arrays={"a": np.ones(2, np.float32), "b": np.ones(other, np.float32)})
 
-    for i, out in enumerate(drive(stage, frames())):
+    for i, out in enumerate(run_stage(stage, frames()).results):
         if i % 3 == 1:
             assert isinstance(out, FrameError)
             assert out.reason == "infer_error"
@@ -288,7 +289,10 @@ def test_it_may_give_nothing(tmp_path: Path, my_decoders: types.ModuleType) -> N
     my_decoders.__dict__["decode"] = lambda outputs, info: None
     stage = Infer(model=str(models.echo(tmp_path)), decode="my_decoders:decode", cache="off")
     frame = picture()
-    assert result(stage, frame) is frame
+    out = result(stage, frame)
+    assert out.image is not None
+    assert np.shares_memory(out.image.data, frame.image.data)
+    assert (out.meta, out.detections, out.arrays) == (frame.meta, None, {})
 
 
 def test_a_decoder_that_raises_fails_that_frame_in_order(
@@ -304,7 +308,7 @@ def test_a_decoder_that_raises_fails_that_frame_in_order(
         model=str(models.echo(tmp_path)), jobs=2, decode="my_decoders:decode", cache="off"
     )
     stage.open()
-    for seq, out in enumerate(feed(stage, (picture(seq=seq) for seq in range(20)))):
+    for seq, out in enumerate(push(stage, (picture(seq=seq) for seq in range(20)))):
         if seq % 4 == 2:
             assert isinstance(out, FrameError)
             assert str(out) == "my_decoders:decode raised ZeroDivisionError: oh"

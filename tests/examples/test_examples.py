@@ -14,6 +14,7 @@ CASES = {
     "own_stage.py": ([], "4: "),
     "queue_alone.py": ([], "7 7.0\n"),
     "queue_asyncio.py": ([], "many: [0.0, 1.0, 2.0, 3.0, 4.0]\n6 inferences\n"),
+    "test_a_stage.py": ([], "2 passed"),
 }
 
 

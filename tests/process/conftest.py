@@ -1,6 +1,5 @@
 """What holds for every test with real processes: nothing is left behind."""
 
-import gc
 import json
 import os
 import subprocess
@@ -9,25 +8,17 @@ import sys
 import pytest
 import yaml
 
-from tests.support.processes import family, open_fds, run_folders, shared_memory, wait_for
+from tests.support.processes import wait_for
 
 S = "tests.support.stages:"
+T = "ovpipe.testing:"
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(tmp_path_factory, monkeypatch):
+def nothing_left(leak_check, monkeypatch):
     """No process, descriptor, shared memory or run folder outlives the test."""
-    runtime = tmp_path_factory.mktemp("run")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
-    memory, fds = shared_memory(), set(open_fds())
-    yield runtime
-    gc.collect()
-    wait_for(lambda: not family(), "the end of all child processes", 10)
-    assert run_folders(runtime) == []
-    assert shared_memory() <= memory
-    left = {fd: what for fd, what in open_fds().items() if fd not in fds}
-    assert not left
+    return leak_check
 
 
 class Runs:

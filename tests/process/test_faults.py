@@ -8,42 +8,58 @@ import sys
 import psutil
 import pytest
 
-from tests.process.conftest import S
+from tests.process.conftest import S, T
 from tests.support.processes import family, gone, run_folders, wait_for, workers_of
 
 ENDLESS = {"kind": S + "Endless"}
+HANGS = {"kind": T + "ScriptedSink", "how": "hang"}
+
+
+# A11: how, its argument, when, exit code, what is said, whether there is a traceback.
+DEATHS = [
+    ("crash", "", "work", 4, "ValueError: on purpose", True),
+    ("crash", "", "open", 4, "ValueError: on purpose", True),
+    ("crash", "", "close", 4, "ValueError: on purpose", True),
+    ("memory", "", "work", 4, "MemoryError", True),
+    ("sys_exit", 0, "work", 4, "SystemExit: 0", True),
+    ("sys_exit", 0, "open", 4, "SystemExit: 0", True),
+    ("exit", 0, "work", 4, "exited with code 0 before its work was done", False),
+    ("exit", 0, "open", 4, "exited with code 0 before its work was done", False),
+    ("exit", 1, "work", 4, "exited with code 1", False),
+    ("exit", 1, "close", 4, "exited with code 1", False),
+    ("kill", "", "work", 4, "died (SIGKILL)", False),
+    ("kill", "", "open", 4, "died (SIGKILL)", False),
+    ("abort", "", "work", 4, "died (SIGABRT)", False),
+    ("abort", "", "close", 4, "died (SIGABRT)", False),
+    ("segfault", "", "work", 4, "died (SIGSEGV)", False),
+    ("segfault", "", "open", 4, "died (SIGSEGV)", False),
+    ("preflight", "no such thing: /nowhere", "open", 3, "no such thing: /nowhere", False),
+]
 
 
 @pytest.mark.parametrize(
-    ("how", "when", "code", "says"),
-    [
-        ("raise", "process", 4, "ValueError: on purpose"),
-        ("raise", "open", 4, "ValueError: on purpose"),
-        ("raise", "close", 4, "ValueError: on purpose"),
-        ("memory", "process", 4, "MemoryError"),
-        ("exit-0", "process", 4, "SystemExit: 0"),
-        ("_exit-0", "process", 4, "exited with code 0 before its work was done"),
-        ("_exit-0", "open", 4, "exited with code 0 before its work was done"),
-        ("_exit-1", "process", 4, "exited with code 1"),
-        ("kill", "process", 4, "died (SIGKILL)"),
-        ("kill", "open", 4, "died (SIGKILL)"),
-        ("abort", "process", 4, "died (SIGABRT)"),
-        ("segfault", "process", 4, "died (SIGSEGV)"),
-        ("preflight", "open", 3, "no such thing: /nowhere"),
+    ("how", "argument", "when", "code", "says", "traced"),
+    DEATHS,
+    ids=[
+        f"A11-{how}{argument if how[-4:] == 'exit' else ''}-{when}"
+        for how, argument, when, *_ in DEATHS
     ],
 )
-def test_a_stage_that_dies_ends_the_run_with_its_name_and_cause(ovpipe_run, how, when, code, says):
+def test_a_stage_that_dies_ends_the_run_with_its_name_and_cause(
+    ovpipe_run, how, argument, when, code, says, traced
+):
+    fault = {"how": how, "argument": argument, "when": when, "at": 20}
     stages = {
         "src": {"kind": S + "Count", "count": 100},
-        "bad": {"kind": S + "Dies", "how": how, "when": when, "run": {"restart": "never"}},
+        "bad": {"kind": T + "ScriptedTransform", **fault, "run": {"restart": "never"}},
         "sink": {"kind": S + "Check"},
     }
     ended = ovpipe_run(stages).balanced()
     assert ended.code == code, ended.err
     assert "stage 'bad'" in ended.err
     assert says in ended.err
-    assert ("Traceback" in ended.err) == (how in ("raise", "memory", "exit-0"))
-    if when == "process":
+    assert ("Traceback" in ended.err) == traced
+    if when == "work":
         assert ended.ledger["src", "bad"]["failed"]["stage_crash"] == 1
         after = ended.ledger["bad", "sink"]  # what left it in its last moment may be lost with it
         assert after["delivered"] + after["failed"].get("lost_in_transit", 0) == 20
@@ -63,9 +79,9 @@ def test_sigkill_of_any_worker_ends_the_run_exactly(ovpipe_run, which):
 
 
 def test_sigint_drains_and_a_deaf_stage_is_killed_at_the_deadline(ovpipe_run):
-    stages = {"src": ENDLESS, "deaf": {"kind": S + "Deaf"}}
+    stages = {"src": ENDLESS, "deaf": HANGS}
     process = ovpipe_run.start(stages, "--drain-timeout", "0.5")
-    ovpipe_run.until(process, "[deaf] deaf")
+    ovpipe_run.until(process, "[deaf] hangs")
     process.send_signal(signal.SIGTERM)
     ended = ovpipe_run.finish(process).balanced()
     assert ended.code == 5
@@ -93,8 +109,8 @@ def test_one_signal_drains(ovpipe_run, number, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_kills(ovpipe_run, number, code):
-    process = ovpipe_run.start({"src": ENDLESS, "deaf": {"kind": S + "Deaf"}})
-    ovpipe_run.until(process, "[deaf] deaf")
+    process = ovpipe_run.start({"src": ENDLESS, "deaf": HANGS})
+    ovpipe_run.until(process, "[deaf] hangs")
     process.send_signal(number)
     ovpipe_run.until(process, "draining")
     process.send_signal(number)
@@ -103,8 +119,8 @@ def test_a_second_signal_kills(ovpipe_run, number, code):
 
 
 def test_sigint_while_starting_ends_at_once(ovpipe_run):
-    process = ovpipe_run.start({"src": ENDLESS, "slow": {"kind": S + "SlowToOpen"}})
-    ovpipe_run.until(process, "[slow] opening")
+    process = ovpipe_run.start({"src": ENDLESS, "slow": {**HANGS, "when": "open"}})
+    ovpipe_run.until(process, "[slow] hangs")
     process.send_signal(signal.SIGINT)
     ended = ovpipe_run.finish(process).balanced()
     assert ended.code == 0, ended.err
@@ -113,7 +129,7 @@ def test_sigint_while_starting_ends_at_once(ovpipe_run):
 def test_a_stage_that_is_never_ready_is_named(ovpipe_run):
     stages = {
         "src": ENDLESS,
-        "slow": {"kind": S + "SlowToOpen", "run": {"start_timeout": "300ms"}},
+        "slow": {**HANGS, "when": "open", "run": {"start_timeout": "300ms"}},
         "other": {"kind": S + "Check", "inputs": "src"},
     }
     stages["slow"]["inputs"] = "src"

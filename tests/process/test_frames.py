@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import S
+from tests.process.conftest import S, T
 from tests.support.processes import wait_for
 
 COUNT = {"kind": S + "Count", "count": 300}
@@ -64,7 +64,9 @@ def test_a_frame_that_ends_in_a_transform_was_delivered_to_it(ovpipe_run):
 
 
 def test_a_failing_frame_is_counted_and_the_rest_goes_on(ovpipe_run):
-    ended = ovpipe_run(graph(S + "Fails")).balanced()
+    ended = ovpipe_run(
+        graph({"kind": T + "ScriptedTransform", "how": "frame_error", "every": 3})
+    ).balanced()
     assert ended.code == 0, ended.err
     assert ended.ledger["src", "mid0"]["failed"] == {"infer_error": 100}
     assert ended.ledger["mid0", "sink"]["delivered"] == 200

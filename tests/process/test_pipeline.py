@@ -11,7 +11,7 @@ import threading
 import pytest
 
 import ovpipe
-from tests.process.conftest import S
+from tests.process.conftest import S, T
 from tests.support.processes import open_fds, wait_for
 from tests.support.stages import number
 
@@ -76,18 +76,24 @@ def test_an_exception_of_the_host_ends_everything_and_comes_through():
 
 def test_a_failing_stage_raises_with_cause_and_remote_traceback():
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
-    pipeline.add("src", S + "Count").add("bad", S + "Dies", {"at": 5}, run={"restart": "never"})
+    fault = {"how": "crash", "at": 5}
+    pipeline.add("src", S + "Count")
+    pipeline.add("bad", T + "ScriptedTransform", fault, run={"restart": "never"})
     seen = []
     with pipeline, pytest.raises(ovpipe.StageError, match="on purpose") as error:
         seen.extend(f.seq for f in pipeline.read("bad"))
     assert seen == [0, 1, 2, 3, 4]
     assert error.value.stage == "bad"
-    assert "die()" in error.value.remote_traceback
+    assert "misbehave(" in error.value.remote_traceback
 
 
 def test_a_stage_that_cannot_open_raises_at_the_first_frame():
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
-    pipeline.add("src", S + "Count").add("bad", S + "Dies", {"when": "open", "how": "preflight"})
+    pipeline.add("src", S + "Count").add(
+        "bad",
+        T + "ScriptedTransform",
+        {"when": "open", "how": "preflight", "argument": "no such thing: /nowhere"},
+    )
     with pipeline, pytest.raises(ovpipe.PreflightError, match="/nowhere"):
         next(pipeline.read("bad"))
 

@@ -6,7 +6,6 @@ is. Each clip is the same in every run.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from ovpipe.frame import Frame, Image
 from ovpipe.stages.base import Consumer, LocalContext, Producer
+from ovpipe.testing import run_stage
 
 FRAMES = 25
 RATE = 25
@@ -85,23 +85,9 @@ def picture(path: Path, size: tuple[int, int] = (64, 48), value: int = 100) -> P
     return path
 
 
-def play(
-    stage: Producer, stream: str = "cam", limit: int = 10_000, first_seq: int = 0
-) -> list[Frame]:
-    """All frames of a producer, numbered as its worker does. Fails with counts in `context`."""
-    context = LocalContext("cam", stream)
-    context.first_seq = first_seq
-    stage.bind(context)
-    stage.open()
-    try:
-        frames = []
-        for seq, frame in enumerate(stage.frames()):
-            frames.append(replace(frame, stream=stream, seq=seq))
-            if len(frames) == limit:
-                break
-        return frames
-    finally:
-        stage.close()
+def play(stage: Producer, limit: int | None = None, first_seq: int = 0) -> list[Frame]:
+    """All frames of a producer, numbered as its worker does."""
+    return run_stage(stage, limit=limit, first_seq=first_seq).outputs
 
 
 def failed(stage: Producer) -> dict[str, int]:
@@ -111,12 +97,6 @@ def failed(stage: Producer) -> dict[str, int]:
 
 
 def feed(stage: Consumer, frames: list[Frame]) -> None:
-    """All frames into a consumer, from open to close."""
-    stage.open()
-    try:
-        for frame in frames:
-            stage.consume(frame)
-        for stream in dict.fromkeys(frame.stream for frame in frames):
-            stage.end_of_stream(stream)
-    finally:
-        stage.close()
+    """All frames into a consumer, from open to close; none may fail."""
+    for error in run_stage(stage, frames).errors:
+        raise error

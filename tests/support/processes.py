@@ -45,11 +45,6 @@ def gone(processes):
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
-def shared_memory():
-    """What is in /dev/shm now."""
-    return set(os.listdir("/dev/shm"))
-
-
 def open_fds():
     """What this process's descriptors refer to, by number."""
     found = {}

@@ -1,4 +1,4 @@
-"""Stages that behave and misbehave, by name; used as `tests.support.stages:Name` in YAML.
+"""Stages for tests, beside those of ovpipe.testing; used as `tests.support.stages:Name` in YAML.
 
 A frame carries its seq in its first eight bytes, so that a reader can tell that it sees the
 pixels meant for it.
