@@ -58,7 +58,7 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         message = json.loads(data)
         if type(message) is not dict:
             raise ValueError("not an object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         for fd in fds:
             os.close(fd)
         raise WireError("control", str(error)) from None

@@ -36,6 +36,8 @@ from ovpipe.transport.wire import NO_PTS, Message
 _STALE = CODE["stale"]
 _MALFORMED = CODE["malformed"]
 _LOST = CODE["lost_in_transit"]
+# What the arrays, image, detections and frame of a message raise where it lies about them.
+_MALFORMED_ERRORS = (WireError, KeyError, TypeError, ValueError, OverflowError)
 
 
 class _Inlet:
@@ -160,7 +162,7 @@ class Receiver:
         )
         try:
             return self._frame(message, lease), lease
-        except WireError:
+        except _MALFORMED_ERRORS:
             self._finish(inlet, record, generation, _MALFORMED)
             return None
 
@@ -172,19 +174,19 @@ class Receiver:
             arrays[ref.name] = root.reshape(ref.shape)
             self._roots.add(root, ref.pool, ref.slot, lease.view_died)
         meta = message.meta
-        try:
-            image = None
-            if "i" in meta:
-                form, matrix, full_range = meta["i"]
-                image = Image(arrays.pop("image"), form, matrix, bool(full_range))
-            detections = Detections.from_wire(meta["d"]) if "d" in meta else None
-        except (KeyError, TypeError, ValueError) as error:
-            raise WireError("meta", str(error)) from None
+        image = None
+        if "i" in meta:
+            form, matrix, full_range = meta["i"]
+            image = Image(arrays.pop("image"), form, matrix, bool(full_range))
+        detections = Detections.from_wire(meta["d"]) if "d" in meta else None
+        users = meta.get("m", {})
+        if type(users) is not dict:
+            raise TypeError("metadata must be a dict")
         return Frame(
             image=image,
             arrays=arrays,
             detections=detections,
-            meta=meta.get("m", {}),
+            meta=users,
             stream=self._streams[message.stream],
             seq=message.seq,
             pts_ns=None if message.pts_ns == NO_PTS else message.pts_ns,
