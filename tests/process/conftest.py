@@ -33,12 +33,21 @@ class Runs:
         path.write_text(yaml.safe_dump({"version": 1, "stages": stages}, sort_keys=False))
         return path
 
-    def start(self, stages, *arguments):
-        command = [sys.executable, "-m", "ovpipe", "run", str(self.config(stages)), "--json"]
+    def start(self, stages, *arguments, before=(), **popen):
+        """`before`: what stands in front of the command (`unshare ...`)."""
+        command = [
+            *before,
+            sys.executable,
+            "-m",
+            "ovpipe",
+            "run",
+            str(self.config(stages)),
+            "--json",
+        ]
         log = self.folder / f"stderr-{len(self.started)}"
         with open(log, "w") as stderr:
             process = subprocess.Popen(
-                [*command, *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True
+                [*command, *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True, **popen
             )
         process.log = log
         self.started.append(process)
@@ -53,8 +62,8 @@ class Runs:
         out, _ = process.communicate(timeout=timeout_s)
         return Ended(process.returncode, out, said(process))
 
-    def __call__(self, stages, *arguments):
-        return self.finish(self.start(stages, *arguments))
+    def __call__(self, stages, *arguments, **options):
+        return self.finish(self.start(stages, *arguments, **options))
 
 
 def said(process):
@@ -70,6 +79,10 @@ class Ended:
             self.summary = json.loads(out.splitlines()[-1])
         except (IndexError, ValueError):
             self.summary = None
+
+    @property
+    def stages(self):
+        return {stage["name"]: stage for stage in self.summary["stages"]}
 
     @property
     def ledger(self):

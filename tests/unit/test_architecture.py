@@ -92,15 +92,6 @@ def test_hazardous_imports_stay_in_their_files(path):
             assert any(name.startswith(a) for a in allowed), f"{path}:{line} imports {module}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_nothing_that_runs_bytes_from_outside(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            assert name not in {"eval", "exec", "np.load", "numpy.load", "os.system"}, node.lineno
-            assert not any(k.arg in ("shell", "allow_pickle") for k in node.keywords), node.lineno
-
-
 def test_files_can_be_held_in_the_head():
     long = {str(p): n for p in FILES if (n := len(p.read_text().splitlines())) > 450}
     assert not long
