@@ -19,8 +19,9 @@ import click
 
 from ovpipe.cli.status import Status, as_json, ledger_table, say
 from ovpipe.errors import StageError
-from ovpipe.graph import resolve
+from ovpipe.graph import Graph, resolve
 from ovpipe.loader import load
+from ovpipe.supervisor.accountant import Reading
 from ovpipe.supervisor.core import DRAIN_TIMEOUT_S, Supervisor
 
 
@@ -59,6 +60,9 @@ def run(config: str, drain_timeout: float, json_: bool) -> None:
     code = 128 + forced[-1] if outcome.killed and forced else outcome.exit_code
     if outcome.error is None or any(a.claimed for a in outcome.reading.accounts):
         say(sys.stderr, ledger_table(outcome.reading))
+    if outcome.error is None:
+        for stream in _empty(graph, outcome.reading):
+            say(sys.stderr, f"warning: stream '{stream}' gave no frame")
     if isinstance(outcome.error, StageError) and outcome.error.remote_traceback:
         say(sys.stderr, outcome.error.remote_traceback.rstrip())
     if outcome.error is not None:
@@ -66,6 +70,16 @@ def run(config: str, drain_timeout: float, json_: bool) -> None:
     if json_:
         say(sys.stdout, json.dumps(as_json(spec.name, outcome, code, seconds)))
     sys.exit(code)
+
+
+def _empty(graph: Graph, reading: Reading) -> list[str]:
+    """The streams of which nobody was ever given a frame."""
+    producers = {stage.name for stage in graph.stages if stage.role == "producer"}
+    claimed: dict[str, int] = {}
+    for account in reading.accounts:
+        if account.source in producers:
+            claimed[account.stream] = claimed.get(account.stream, 0) + account.claimed
+    return [stream for stream, count in claimed.items() if not count]
 
 
 @contextmanager

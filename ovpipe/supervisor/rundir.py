@@ -35,6 +35,11 @@ def base_folder() -> Path:
             problem = f"{base}: too long for the path of a socket ({_MAX_SOCKET_PATH} bytes)"
             continue
         try:
+            str(base).encode()
+        except UnicodeEncodeError:
+            problem = f"{str(base)!r}: not UTF-8, which the path of a socket must be"
+            continue
+        try:
             with suppress(FileExistsError):
                 base.mkdir(mode=0o700)
             info = base.lstat()

@@ -1,12 +1,15 @@
 """A pipeline inside of an application: read, built in Python, failing, left alone."""
 
+import asyncio
 import gc
 import logging
+import mmap
 import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -131,7 +134,7 @@ def test_drain_ends_an_endless_pipeline_well():
         assert pipeline.wait(30)
 
 
-def test_the_host_is_left_alone():
+def test_L03_the_host_is_left_alone():
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
     loggers = list(logging.root.handlers), logging.root.level
     environment, argv = dict(os.environ), list(sys.argv)
@@ -142,7 +145,7 @@ def test_the_host_is_left_alone():
     assert (dict(os.environ), list(sys.argv)) == (environment, argv)
 
 
-def test_started_from_a_thread_that_ends():
+def test_L01_started_from_a_thread_that_ends():
     pipeline = counting(count=2000)
     reader = pipeline.read("tag")
     thread = threading.Thread(target=pipeline.start)
@@ -152,18 +155,64 @@ def test_started_from_a_thread_that_ends():
         assert sum(1 for _ in reader) == 2000
 
 
-def test_start_and_stop_many_times_leaves_no_descriptor():
-    def once():
-        with counting(count=3) as pipeline:
-            assert sum(1 for _ in pipeline.read("tag")) == 3
+def test_L03_threads_a_loop_and_a_handler_of_the_host_go_on():
+    """SIGINT is the host's to handle: its handler is called, and the pipeline goes on."""
+    calls, beats = [], []
+    stop = threading.Event()
 
-    once()
+    def beat():
+        while not stop.wait(0.001):
+            beats.append(1)
+
+    async def host():
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, calls.append, "SIGINT")
+        try:
+            with counting(count=300) as pipeline:
+                reader = pipeline.read("tag")
+                read = loop.run_in_executor(None, lambda: sum(1 for _ in reader))
+                while not calls:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    await asyncio.sleep(0)
+                return await read
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    before = threading.active_count()
+    assert asyncio.run(host()) == 300
+    assert calls
+    before_the_end = len(beats)
+    wait_for(lambda: len(beats) > before_the_end, "one more beat of the host's thread")
+    stop.set()
+    thread.join()
+    wait_for(lambda: threading.active_count() < before, "the end of the pipeline's threads")
+
+
+STARTS = int(os.environ.get("OVPIPE_TEST_STARTS", "6"))
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def test_L05_starting_and_stopping_leaves_no_descriptor_and_no_memory():
+    def once():
+        pipeline = ovpipe.Pipeline("test", folder=os.getcwd()).add("src", S + "Count", {"count": 3})
+        with pipeline:
+            assert sum(1 for _ in pipeline.read("src")) == 3
+
+    for _ in range(3):
+        once()
     gc.collect()
-    before = len(open_fds())
-    for _ in range(5):
+    before, memory, threads = len(open_fds()), resident_bytes(), threading.active_count()
+    for _ in range(STARTS):
         once()
     gc.collect()
     wait_for(lambda: len(open_fds()) <= before, "the descriptors to be given back", 10)
+    wait_for(lambda: threading.active_count() <= threads, "the end of the threads", 10)
+    assert resident_bytes() - memory < 8 << 20
 
 
 SCRIPT = f"""
@@ -175,7 +224,7 @@ with pipeline:
 
 
 @pytest.mark.parametrize("how", ["-c", "file", "stdin"])
-def test_a_script_without_a_main_guard(how, tmp_path):
+def test_L02_a_script_without_a_main_guard(how, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     arguments = {"-c": ["-c", SCRIPT], "file": [str(tmp_path / "script.py")], "stdin": ["-"]}[how]
     ended = subprocess.run(

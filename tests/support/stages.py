@@ -24,15 +24,13 @@ class Count(ovpipe.Producer):
     count: int = 100
     height: int = 64
     width: int = 64
-    grow_at: int = -1
 
     def frames(self):
         for seq in range(self.context.first_seq, self.count):
             yield self.make(seq)
 
     def make(self, seq):
-        height = self.height * (2 if 0 <= self.grow_at <= seq else 1)
-        array = self.loan((height, self.width), np.uint8)
+        array = self.loan((self.height, self.width), np.uint8)
         array[:] = seq % 256
         array.reshape(-1)[:8] = np.frombuffer(seq.to_bytes(8, "little"), np.uint8)
         return ovpipe.Frame(arrays={"x": array})
