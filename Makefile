@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CACHE  ?= .cache
 DEMO   := $(CACHE)/demo
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit chaos clean
 
 $(VENV)/.installed-%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -19,7 +19,7 @@ demo: $(VENV)/.installed-standard  ## faces in a real clip: out/faces.jsonl and 
 	OVPIPE_DEMO=$(DEMO) $(BIN)/ovpipe run configs/quickstart.yaml
 	@echo "boxes: out/faces.jsonl   video: out/faces.mp4"
 
-test: lint types unit  ## all that CI runs
+test: lint types unit chaos  ## all that CI runs
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -30,6 +30,9 @@ types: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/.installed-dev  ## a minute of workers killed at random, every frame accounted for
+	$(BIN)/python -m ovpipe.testing.chaos --minutes 1 --seed 1
 
 clean:
 	rm -rf $(VENV) $(CACHE) out .mypy_cache .ruff_cache .pytest_cache .hypothesis

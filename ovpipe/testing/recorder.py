@@ -20,9 +20,10 @@ from ovpipe.testing.paint import check
 class Recorder(Consumer):
     """Writes one line of JSON per frame and per end of stream.
 
-    {"stream", "seq", "run", "painted", "ok", "pid", "t_ns"}: `painted` is the seq that the
-    pixels carry, `ok` whether they are whole, `run` that of the painter. At the end of a
-    stream: {"stream", "end": true, "pid", "t_ns"}. Times are monotonic.
+    {"stream", "seq", "painted", "painter", "run", "ok", "pid", "t_ns"}: `painted` is the seq that
+    the pixels carry, `painter` the number of their stream, `run` that of whoever painted them,
+    `ok` whether they are whole. At the end of a stream: {"stream", "end": true, "pid", "t_ns"}.
+    Times are monotonic.
     """
 
     path: Annotated[str, "the file; lines are added to it"]
@@ -44,8 +45,9 @@ class Recorder(Consumer):
         self._write(
             stream=frame.stream,
             seq=frame.seq,
-            run=painted.run,
             painted=painted.seq,
+            painter=painted.stream,
+            run=painted.run,
             ok=painted.ok,
         )
         if self.pause_s:

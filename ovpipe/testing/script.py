@@ -28,7 +28,8 @@ _WORDS = ("frame", "nan", "drop", "slow", "end", *get_args(How))
 class Script(Producer):
     """A source that follows a script.
 
-    An item is a word, or a mapping of one word to its argument (`- frame: 20`, `- exit: 1`):
+    An item is a word, or a mapping of one word to its argument (`- frame: 20`, `- exit: 1`);
+    after a restart it plays again from its beginning, with numbers that go on:
 
     frame  that many painted pictures (1); may have `size` and `value` beside it
     nan    that many frames with an array "x", float32 [4], of NaN
@@ -53,7 +54,7 @@ class Script(Producer):
         """Read the script. Raises PreflightError for a word that there is not."""
         self._steps = [_step(item) for item in self.items]
         self._run = secrets.randbits(63)
-        self._seq = 0
+        self._seq = getattr(self.context, "first_seq", 0)  # after a restart, go on
 
     def frames(self) -> Iterator[Frame]:
         """What the script says."""

@@ -90,6 +90,24 @@ def test_a_failing_stage_raises_with_cause_and_remote_traceback():
     assert "misbehave(" in error.value.remote_traceback
 
 
+@pytest.mark.parametrize(
+    ("how", "cause"),
+    [
+        ("exit", "exited with code 0 before its work was done"),
+        ("sys_exit", "SystemExit: 0"),
+        ("memory", "MemoryError"),
+        ("segfault", "died (SIGSEGV)"),
+    ],
+)
+def test_A11_the_application_is_told_the_true_cause(how, cause):
+    pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
+    pipeline.add("src", S + "Count").add("bad", T + "ScriptedTransform", {"how": how, "at": 5})
+    with pipeline, pytest.raises(ovpipe.StageError) as error:
+        for _ in pipeline.read("bad"):
+            pass
+    assert (error.value.stage, error.value.cause) == ("bad", cause)
+
+
 def test_a_stage_that_cannot_open_raises_at_the_first_frame():
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
     pipeline.add("src", S + "Count").add(

@@ -1,0 +1,205 @@
+"""A pipeline whose workers are killed and stopped at random, and what becomes of its frames.
+
+    python -m ovpipe.testing.chaos --minutes 1 --seed 1
+
+    a, b (wait)  -> one -> two -> far       forwarded by reference over two hops
+                 -> near                    the same frames to one more reader
+    cam (live)   -> view -> late            a slow reader, so that edges drop
+
+Runs it with `ovpipe run` as a child, sends SIGKILL, or SIGSTOP and SIGCONT, to random workers at
+random moments, and has another process (`ovpipe.testing.verify`) compare what the sinks wrote
+with the ledger. Where a kill ends a run, the next one begins with the next seed.
+
+Law: the same seed makes the same decisions (not the same moments of the machine). Exit code 0
+where all runs add up and leave nothing behind, else 1, and the folder of each bad run is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ovpipe.spec import RunSpec
+from ovpipe.testing.leaks import command_line, descendants, holdings
+
+RUN_S = 30.0
+"""How long one run lasts that no kill ends."""
+END_S = 30.0
+"""How long it may take to end, when asked to; then it hangs, and that is a difference."""
+OUTCOMES = (0, 4, 5)
+"""Exit codes that a run may have: ended well, a stage gave up, the drain took too long."""
+
+
+@dataclass
+class Tally:
+    """What was done and seen, over all runs."""
+
+    runs: int = 0
+    kills: int = 0
+    stops: int = 0
+    frames: int = 0
+    missing: int = 0
+    codes: dict[int, int] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+
+
+def graph(folder: Path) -> dict[str, Any]:
+    """The pipeline, as YAML has it (JSON is YAML); sinks write below `folder`."""
+    kind = "ovpipe.testing:{}".format
+    script = {"kind": kind("Script"), "items": ["frame"], "repeat": True, "size": "320x240"}
+    passes = {"kind": kind("ScriptedTransform")}
+
+    def sink(name: str, **options: Any) -> dict[str, Any]:
+        return {"kind": kind("Recorder"), "path": str(folder / f"{name}.jsonl"), **options}
+
+    stages: dict[str, dict[str, Any]] = {
+        "file": {**script, "for_each": {"a": {"fps": 400.0}, "b": {}}},
+        "cam": {**script, "live": True, "fps": 200.0},
+        "one": {**passes, "inputs": "file"},
+        "two": {**passes, "inputs": "one"},
+        "far": sink("far", inputs="two"),
+        "near": sink("near", inputs="file"),
+        "view": {**passes, "inputs": "cam"},
+        "late": sink("late", inputs="view", pause_s=0.008),
+    }
+    if "max_restarts" in {f.name for f in dataclasses.fields(RunSpec)}:
+        for stage in stages.values():  # or those who are killed most often would be given up
+            stage["run"] = {"max_restarts": 100_000}
+    return {"version": 1, "name": "chaos", "stages": stages}
+
+
+def workers(pid: int) -> list[int]:
+    """The living workers below a process, oldest first."""
+    return sorted(p for p in descendants(pid) if "ovpipe.worker" in command_line(p).split())
+
+
+def disturb(process: subprocess.Popen[str], rng: random.Random, until_s: float) -> Iterator[str]:
+    """Kill and stop workers until that time, or the end of the process; yields what was done."""
+    while process.poll() is None and time.monotonic() < until_s:
+        pause_s = min(rng.expovariate(1 / 0.7), max(0.0, until_s - time.monotonic()))
+        whom, kill, stop_s = rng.random(), rng.random() < 0.4, rng.uniform(0.1, 2)
+        try:
+            process.wait(pause_s)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+        alive = workers(process.pid)
+        if not alive or time.monotonic() >= until_s:
+            continue
+        pid = alive[int(whom * len(alive))]
+        try:
+            os.kill(pid, signal.SIGKILL if kill else signal.SIGSTOP)
+            if not kill:
+                time.sleep(stop_s)
+                os.kill(pid, signal.SIGCONT)
+        except ProcessLookupError:  # it ended by itself meanwhile
+            continue
+        yield "kill" if kill else "stop"
+
+
+def run_once(folder: Path, seed: int, until_s: float, tally: Tally) -> list[str]:
+    """One run, disturbed, ended and judged; what is wrong with it."""
+    config = folder / "chaos.json"
+    config.write_text(json.dumps(graph(folder)))
+    before = holdings(folder)
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
+    command = [sys.executable, "-m", "ovpipe", "run", str(config), "--json"]
+    with open(folder / "summary.json", "w") as out, open(folder / "stderr", "w") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=environ, text=True)
+    problems = []
+    try:
+        for done in disturb(process, random.Random(seed), min(until_s, time.monotonic() + RUN_S)):
+            tally.kills += done == "kill"
+            tally.stops += done == "stop"
+        patience_s = time.monotonic() + END_S
+        while process.poll() is None and not workers(process.pid):
+            time.sleep(0.05)  # a signal that comes before the handlers is no drain
+            if time.monotonic() > patience_s:
+                break
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        problems.append(f"did not end within {END_S:g} s")
+    finally:
+        if process.poll() is None:
+            process.kill()
+        code = process.wait()
+    tally.runs += 1
+    tally.codes[code] = tally.codes.get(code, 0) + 1
+    if code not in OUTCOMES:
+        problems.append(f"exit code {code}")
+    return problems + _judged(folder, tally) + _left(folder, before)
+
+
+def _judged(folder: Path, tally: Tally) -> list[str]:
+    command = [sys.executable, "-m", "ovpipe.testing.verify", str(folder), "cam"]
+    judged = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        verdict = json.loads(judged.stdout)
+    except ValueError:
+        return [f"cannot be judged: {(judged.stderr.strip().splitlines() or ['no output'])[-1]}"]
+    tally.frames += verdict["frames"]
+    tally.missing += verdict["missing"]
+    return list(verdict["differences"])
+
+
+def _left(folder: Path, before: Any) -> list[str]:
+    deadline = time.monotonic() + 5
+    while left := holdings(folder).beyond(before):
+        if time.monotonic() > deadline:
+            return [f"left behind: {what}" for what in left]
+        time.sleep(0.05)
+    return []
+
+
+def chaos(minutes: float, seed: int) -> Tally:
+    """Run after run until the time is over, each with the next seed."""
+    tally = Tally()
+    until_s = time.monotonic() + 60 * minutes
+    while tally.runs == 0 or time.monotonic() < until_s:
+        folder = Path(tempfile.mkdtemp(prefix="ovpipe-chaos-"))
+        this = seed + tally.runs
+        problems = run_once(folder, this, until_s, tally)
+        if problems:
+            tally.differences += [f"seed {this} ({folder}): {problem}" for problem in problems]
+        else:
+            shutil.rmtree(folder)
+    return tally
+
+
+def main(arguments: list[str]) -> int:
+    """One summary on stdout; 0 where there is no difference."""
+    parser = argparse.ArgumentParser(prog="ovpipe.testing.chaos")
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args(arguments)
+    began = time.monotonic()
+    tally = chaos(asked.minutes, asked.seed)
+    for difference in tally.differences:
+        print(f"difference: {difference}")
+    codes = ", ".join(f"{code}: {count}" for code, count in sorted(tally.codes.items()))
+    print(
+        f"chaos: {time.monotonic() - began:.0f} s, seed {asked.seed}, {tally.runs} runs "
+        f"(exit codes {codes}), {tally.kills} kills, {tally.stops} stops, "
+        f"{tally.frames} frames written, {tally.missing} missing and explained, "
+        f"{len(tally.differences)} differences"
+    )
+    return 1 if tally.differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
