@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-WhenFull = Literal["block", "drop_oldest"]
+WhenFull = Literal["block", "drop_oldest", "drop_newest"]
 
 WhenRestart = Literal["always", "on-failure", "never"]
 

@@ -158,7 +158,7 @@ class Accountant:
         for link in self._plan.links:
             if link.receiver == worker:
                 ledger = self._links[link.index]
-                may = self._may(ledger) if link.revocable else None
+                may = self._may(ledger) if link.when_full == "drop_oldest" else None
                 ledger.abandon(CODE[inflight], None if held is None else CODE[held], may)
 
     def _may(self, ledger: LinkLedger) -> Callable[[int], bool]:

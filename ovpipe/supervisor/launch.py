@@ -12,6 +12,7 @@ from ovpipe.spec import (
     INFER_START_TIMEOUT_S,
     STALL_TIMEOUT_S,
     START_TIMEOUT_S,
+    WhenFull,
 )
 from ovpipe.supervisor.restart import Policy
 from ovpipe.transport.ledger import MAX_RECORDS, Layout
@@ -48,7 +49,7 @@ class EdgeLink:
     sender: int
     receiver: int
     depth: int
-    revocable: bool
+    when_full: WhenFull
     max_age_ns: int
     streams: tuple[int, ...]
 
@@ -59,7 +60,7 @@ class EdgeLink:
             sender=self.sender,
             receiver=self.receiver,
             records=min(self.depth + capacity, MAX_RECORDS),
-            revocable=self.revocable,
+            when_full=self.when_full,
             max_age_ns=self.max_age_ns,
             resend=resend,
             wake_after=max(1, self.depth // 2),
@@ -136,7 +137,7 @@ def make_plan(graph: Graph) -> Plan:
                         sender=sender,
                         receiver=receiver,
                         depth=edge.depth,
-                        revocable=edge.when_full == "drop_oldest",
+                        when_full=edge.when_full,
                         max_age_ns=int((edge.max_age_s or 0) * 1e9),
                         streams=_streams(workers[sender], edge.streams, number),
                     )

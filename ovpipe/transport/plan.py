@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ovpipe.spec import WhenFull
+
 
 @dataclass(frozen=True)
 class Link:
     """One sender worker -> one receiver worker.
 
     `records`: frames that may be in flight (depth + what the receiver works on at a time).
-    `max_age_ns`: 0 = no limit. `revocable`: the edge is drop_oldest.
+    `max_age_ns`: 0 = no limit. `when_full`: what the sender does without a credit.
     `resend`: the receiver may be restarted, so its sender keeps what was not taken yet.
     `wake_after`: how many frames the receiver ends before it wakes a sender that waits.
     `streams`: indices of those that may come along here.
@@ -21,11 +23,16 @@ class Link:
     sender: int
     receiver: int
     records: int
-    revocable: bool
+    when_full: WhenFull
     max_age_ns: int
     resend: bool
     wake_after: int
     streams: tuple[int, ...]
+
+    @property
+    def revocable(self) -> bool:
+        """True where the sender may take back what was not taken yet."""
+        return self.when_full == "drop_oldest"
 
     def to_json(self) -> dict[str, Any]:
         """As a plain dict."""

@@ -3,7 +3,8 @@
 Law: a frame given to `publish` is claimed on every link, once, and on each it ends as exactly
 one outcome. Its pixels stay in the slot they were written to; links carry descriptors. With
 `block` nothing is lost and the caller waits; with `drop_oldest` the caller never waits, and
-the oldest frame that the receiver has not taken yet makes room, counted `queue_full`.
+the oldest frame that the receiver has not taken yet makes room, counted `queue_full`; with
+`drop_newest` neither waits nor makes room: the new frame itself is refused, counted the same.
 
 A slot is free when no record of any link downstream, however many hops away, refers to it and
 no array of this process lies in it. That is read from the ledger when a slot is needed: no
@@ -310,14 +311,20 @@ class Sender:
     def _record(self, outlet: _Outlet) -> int | None:
         """A free record of the link, waited for or made free as the edge's policy says.
 
-        None where there is none to have: all frames are in work, or the receiver is dead.
+        None where there is none to have: no room is made, or the receiver is dead.
         """
         if outlet.lost():
             return None
         if not outlet.free:
             outlet.free = outlet.ledger.collect(outlet.used)
             if not outlet.free:
-                return self._revoke(outlet) if outlet.link.revocable else self._await(outlet)
+                match outlet.link.when_full:
+                    case "block":
+                        return self._await(outlet)
+                    case "drop_oldest":
+                        return self._revoke(outlet)
+                    case "drop_newest":
+                        return None
         return outlet.free.pop()
 
     def _revoke(self, outlet: _Outlet) -> int | None:

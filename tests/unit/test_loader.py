@@ -127,6 +127,7 @@ stages:
         ("{from: a, depth: 0}", "inputs.depth: must be a whole number from 1 to 64"),
         ("{from: a, depth: true}", "inputs.depth: must be a whole number from 1 to 64"),
         ("{from: a, when_full: drop_odlest}", "did you mean 'drop_oldest'?"),
+        ("{from: a, when_full: drop_newst}", "did you mean 'drop_newest'?"),
         ("{from: a, max_age: soon}", "'soon' is no duration; write 500ms"),
         ("{from: a, max_age: -1}", "must be a duration greater than 0"),
         ("{from: 7}", "inputs.from: must be the name of a stage"),

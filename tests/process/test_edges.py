@@ -1,0 +1,61 @@
+"""Edges at their limits: who is refused, who makes room, and that each is counted."""
+
+import pytest
+
+from tests.process.conftest import S
+
+E = "tests.support.edges:"
+
+
+@pytest.mark.parametrize("alive", [False, True])
+def test_drop_newest_keeps_the_oldest_and_counts_the_rest(ovpipe_run, tmp_path, alive):
+    mark, seqs = tmp_path / "mark", tmp_path / "seqs"
+    stages = {
+        "src": {"kind": E + "Marks", "count": 100, "mark": str(mark), "alive": alive},
+        "sink": {
+            "kind": E + "Waits",
+            "until": str(mark),
+            "seqs": str(seqs),
+            "inputs": {"from": "src", "when_full": "drop_newest", "depth": 4},
+        },
+    }
+    ended = ovpipe_run(stages).balanced()
+    assert ended.code == 0, ended.err
+    row = ended.ledger["src", "sink"]
+    assert (row["claimed"], row["delivered"], row["dropped"]) == (100, 5, {"queue_full": 95})
+    assert seqs.read_text() == "0 1 2 3 4\n"
+
+
+def test_drop_oldest_keeps_the_newest_and_counts_the_rest(ovpipe_run, tmp_path):
+    mark, seqs = tmp_path / "mark", tmp_path / "seqs"
+    stages = {
+        "src": {"kind": E + "Marks", "count": 100, "mark": str(mark), "alive": True},
+        "sink": {"kind": E + "Waits", "until": str(mark), "seqs": str(seqs)},
+    }
+    ended = ovpipe_run(stages).balanced()
+    assert ended.code == 0, ended.err
+    row = ended.ledger["src", "sink"]
+    seen = [int(seq) for seq in seqs.read_text().split()]
+    assert row["dropped"] == {"queue_full": 100 - len(seen)}
+    # The one in work, if it was taken before it could be dropped, and those that waited.
+    assert seen[-4:] == [96, 97, 98, 99]
+    assert len(seen) == 5
+
+
+def test_one_edge_that_drops_takes_nothing_from_one_that_blocks(ovpipe_run, tmp_path):
+    mark, seqs = tmp_path / "mark", tmp_path / "seqs"
+    stages = {
+        "src": {"kind": E + "Marks", "count": 100, "mark": str(mark)},
+        "slow": {
+            "kind": E + "Waits",
+            "until": str(mark),
+            "seqs": str(seqs),
+            "inputs": {"from": "src", "when_full": "drop_newest", "depth": 1},
+        },
+        "fast": {"kind": S + "Check", "inputs": "src"},
+    }
+    ended = ovpipe_run(stages).balanced()
+    assert ended.code == 0, ended.err
+    assert ended.ledger["src", "fast"]["delivered"] == 100
+    assert ended.ledger["src", "slow"]["dropped"] == {"queue_full": 98}
+    assert seqs.read_text() == "0 1\n"

@@ -1,0 +1,88 @@
+"""What a sender does without a credit, on both ends of one link in one process."""
+
+import numpy as np
+import pytest
+
+from ovpipe.frame import Frame
+from tests.support.link import OneLink
+
+
+@pytest.fixture
+def link():
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(OneLink(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def frame(seq):
+    return Frame(arrays={"x": np.full(16, seq, np.uint8)}, stream="a", seq=seq, captured_ns=0)
+
+
+def drain(one):
+    seen = []
+    while one.post.messages:
+        taken = one.take()
+        if taken is not None:
+            got, lease = taken
+            assert (got.arrays["x"] == got.seq).all()
+            seen.append(got.seq)
+            del got, taken
+            lease.finish(0)
+    return seen
+
+
+def test_drop_newest_refuses_the_new_frame(link):
+    one = link("drop_newest")
+    for seq in range(8):
+        one.sender.publish(frame(seq), 0)
+    row = one.rows()[0]
+    assert (row.claimed, row.in_flight, row.dropped) == (8, 3, {"queue_full": 5})
+    assert drain(one) == [0, 1, 2]
+
+
+def test_drop_newest_takes_frames_again_once_there_is_room(link):
+    one = link("drop_newest")
+    for seq in range(4):
+        one.sender.publish(frame(seq), 0)
+    got, lease = one.take()
+    del got
+    lease.finish(0)
+    for seq in range(4, 8):
+        one.sender.publish(frame(seq), 0)
+    assert drain(one) == [1, 2, 4]
+    assert one.rows()[0].dropped == {"queue_full": 4}
+
+
+def test_drop_oldest_leaves_what_was_taken(link):
+    one = link("drop_oldest")
+    one.sender.publish(frame(0), 0)
+    got, lease = one.take()
+    for seq in range(1, 8):
+        one.sender.publish(frame(seq), 0)
+    del got
+    lease.finish(0)
+    assert drain(one) == [6, 7]
+    row = one.rows()[0]
+    assert (row.claimed, row.delivered, row.dropped) == (8, 3, {"queue_full": 5})
+
+
+def test_block_waits_for_a_credit_and_loses_nothing(link):
+    one = link("block", pump=lambda timeout_ms: seen.extend(drain(one)))
+    seen = []
+    for seq in range(8):
+        one.sender.publish(frame(seq), 0)
+    assert seen + drain(one) == list(range(8))
+    assert one.rows()[0].delivered == 8
+
+
+def test_nobody_waits_for_a_receiver_that_is_gone(link):
+    one = link("block")
+    one.gone.add(one.link.receiver)
+    one.sender.publish(frame(0), 0)
+    assert one.rows()[0].failed == {"link_lost": 1}
