@@ -122,6 +122,37 @@ def test_a_device_that_is_not_there(
     assert "CPU" in message.partition("there are: ")[2]
 
 
+def test_fallback_takes_the_first_device_that_does(
+    ir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Infer(model=str(ir), device="NPU9", fallback=["HETERO:XPU", "CPU", "FOO"], cache="off")
+    stage.open()
+    stage.close()
+    (said,) = (r.getMessage() for r in caplog.records)
+    assert "runs on device 'CPU'" in said
+    assert "device 'NPU9' does not exist here" in said
+    assert "device 'XPU' does not exist here" in said
+    assert "FOO" not in said
+
+
+def test_fallback_says_nothing_where_the_device_is_there(
+    ir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Infer(model=str(ir), fallback=["FOO"], cache="off")
+    stage.open()
+    stage.close()
+    assert not caplog.records
+
+
+def test_no_device_of_the_fallback_takes_it(ir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    message = refusal(
+        capfd, model=str(ir), device="FOO", fallback=["CPU"], config={"NUM_STREAMS": "many"}
+    )
+    assert "no device of FOO, CPU takes it" in message
+    assert "device 'FOO' does not exist here; there are: CPU" in message
+    assert "device 'CPU' does not take model" in message
+
+
 @pytest.mark.parametrize("device", ["CPU", "AUTO"])
 def test_a_property_that_is_not_there(
     ir: Path, capfd: pytest.CaptureFixture[str], device: str

@@ -15,10 +15,10 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -29,6 +29,7 @@ from ovpipe.stages.infer.files import check_model_file
 from ovpipe.stages.infer.picture import Plan
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # What openvino raises; OSError is its own check of a file.
 _REFUSALS = (RuntimeError, TypeError, ValueError, OSError)
@@ -50,14 +51,12 @@ class Source:
     facts: ModelFacts
 
 
-def read(path: str, device: str, config: Mapping[str, Any]) -> Source:
+def read(path: str, config: Mapping[str, Any]) -> Source:
     """Read the file and look at it."""
     file = check_model_file(path)
     import openvino
 
     core = openvino.Core()
-    check_device(device, core.available_devices)
-    _check_properties(core, device, config)
     core.set_property({"ENABLE_MMAP": bool(config.get("ENABLE_MMAP", False))})
     try:
         model = core.read_model(file)
@@ -89,15 +88,20 @@ def compile_model(
     picture: Plan | None,
 ) -> Any:
     """The openvino.CompiledModel; with a plan for pictures, one that takes uint8 NHWC."""
+    check_device(device, source.core.available_devices)
+    _check_properties(source.core, device, properties)
     model = source.model
     try:
         if picture is not None:
-            model = _with_picture_input(model, source.facts.layout, picture)
+            model = _with_picture_input(model.clone(), source.facts.layout, picture)
         return source.core.compile_model(model, device, dict(properties))
     except _REFUSALS as error:
-        raise PreflightError(
-            f"device '{device}' does not take model '{source.path}': {reason(error)}"
-        ) from None
+        raise refused(source, device, error) from None
+
+
+def refused(source: Source, device: str, error: BaseException) -> PreflightError:
+    """The device does not take this model, in OpenVINO's words."""
+    return PreflightError(f"device '{device}' does not take model '{source.path}': {reason(error)}")
 
 
 def shared_tensor(memory: NDArray[Any]) -> Any:
@@ -119,6 +123,26 @@ def check_device(device: str, available: list[str]) -> None:
             raise PreflightError(
                 f"device '{name}' does not exist here; there are: {', '.join(available)}, AUTO"
             )
+
+
+def first_that_takes(devices: Sequence[str], load: Callable[[str], T], stage: str) -> T:
+    """What `load` gives for the first of `devices` that it does not raise PreflightError for.
+
+    One device alone is refused in its own words; of several, the last error names each.
+    """
+    refusals: list[str] = []
+    for device in devices:
+        try:
+            loaded = load(device)
+        except PreflightError as error:
+            if len(devices) == 1:
+                raise
+            refusals.append(" ".join(str(error).split()))
+            continue
+        if refusals:
+            _log.warning("%s: runs on device '%s': %s", stage, device, "; ".join(refusals))
+        return loaded
+    raise PreflightError(f"no device of {', '.join(devices)} takes it: {'; '.join(refusals)}")
 
 
 def cache_properties(cache: str) -> dict[str, str]:

@@ -27,8 +27,17 @@ from ovpipe.stages.infer import choose
 from ovpipe.stages.infer.decode import Decoded
 from ovpipe.stages.infer.feed import ArraysFeed, Fed, PictureFeed
 from ovpipe.stages.infer.labels import Keep, read_labels
-from ovpipe.stages.infer.model import cache_properties, compile_model, read, reason, shared_tensor
-from ovpipe.stages.infer.picture import Wish, plan
+from ovpipe.stages.infer.model import (
+    Source,
+    cache_properties,
+    compile_model,
+    first_that_takes,
+    read,
+    reason,
+    refused,
+    shared_tensor,
+)
+from ovpipe.stages.infer.picture import Plan, Wish, plan
 
 
 @dataclass(eq=False)
@@ -47,6 +56,9 @@ class Infer(AsyncTransform):
 
     model: Annotated[str, "path of the model: .xml (with its .bin), .onnx or .tflite"]
     device: Annotated[str, "OpenVINO device: CPU, GPU, NPU, AUTO, HETERO:GPU,CPU"] = "CPU"
+    fallback: Annotated[
+        list[str], "devices tried in this order where `device` is not there or refuses the model"
+    ] = field(default_factory=list)
     jobs: Annotated[int, Ge(0), "frames inferred at a time; 0: the device's optimum"] = 0
     hint: Annotated[Literal["throughput", "latency", "none"], "what the device is tuned for"] = (
         "throughput"
@@ -105,7 +117,7 @@ class Infer(AsyncTransform):
 
     def open(self) -> None:
         """Read, compile, warm up. PreflightError for whatever is wrong with the options."""
-        source = read(self.model, self.device, self.config)
+        source = read(self.model, self.config)
         facts = source.facts
         written = read_labels(self.labels)
         kind = choose.kind_of(self.decode, facts, written)
@@ -117,8 +129,17 @@ class Infer(AsyncTransform):
 
         wish = Wish(self.feed, self.resize, self.colour, self.mean, self.scale)
         picture = plan(wish, facts, decoder.fit)
+        first_that_takes(
+            [self.device, *self.fallback],
+            lambda device: self._load(source, device, picture),
+            self.context.stage,
+        )
+
+    def _load(self, source: Source, device: str, picture: Plan | None) -> None:
+        """Compile for `device` and warm up."""
+        facts = source.facts
         properties = self._properties() | cache_properties(self.cache) | self.config
-        compiled = compile_model(source, self.device, properties, picture)
+        compiled = compile_model(source, device, properties, picture)
 
         from ovpipe.queue import AsyncInferQueue
 
@@ -130,7 +151,11 @@ class Infer(AsyncTransform):
             )
         else:
             self._feed = ArraysFeed(facts.inputs, facts.input_size, self._labels)
-        self._warm_up()
+        try:
+            self._warm_up()
+        except RuntimeError as error:
+            self.close()
+            raise refused(source, device, error) from None
 
     def close(self) -> None:
         """Wait for what is under way and release the device."""
