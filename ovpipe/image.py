@@ -125,14 +125,14 @@ class Image:
             chroma = self.data[h:].reshape(2, h // 2, w // 2)
             large = (cv2.resize(c, (w, h), interpolation=cv2.INTER_NEAREST) for c in chroma)
             planes = cv2.merge([self.data[:h], *large])
-            cv2.transform(planes, _yuv_matrix(self.matrix, self.full_range, to), dst=out)
+            cv2.transform(planes, yuv_matrix(self.matrix, self.full_range, to), dst=out)
             return out
         code = cast(int, getattr(cv2, f"COLOR_{self.format.upper()}2{to.upper()}"))
         cv2.cvtColor(self.data, code, dst=out)
         return out
 
 
-def _yuv_matrix(matrix: Matrix, full_range: bool, to: ImageFormat) -> NDArray[np.float32]:
+def yuv_matrix(matrix: Matrix, full_range: bool, to: ImageFormat) -> NDArray[np.float32]:
     """The 3x4 affine map from YUV to RGB or BGR, from Kr and Kb of BT.601 / BT.709."""
     kr, kb = (0.299, 0.114) if matrix == "bt601" else (0.2126, 0.0722)
     kg = 1.0 - kr - kb

@@ -4,7 +4,8 @@
     model           read, prepare, compile                 the file that imports openvino
     facts picture   what the model shows; how pictures are prepared for it
     ultralytics     what that exporter writes beside a model
-    feed            a frame into the model's input
+    feed direct     a frame into the model's input: made ready here, or as it is
+    runner          the infer requests
     decode choose   what a decoder is; which one fits
     ssd yunet ultraface yolox yolo (yolo_layout)           the decoders: of objects,
     keypoints segmentation classification embedding        of points, pixels, whole pictures,

@@ -3,10 +3,10 @@
 PictureFeed  image -> resize or letterbox, colour -> a uint8 buffer that the device reads in place
 ArraysFeed   arrays of the frame -> as they are, after a check of shape and dtype
 
-Law: a buffer is written only while no inference reads it. There are as many as frames can be
-under way, each is taken before and given back after its inference, and the device gets the
-buffer itself, not a copy. OpenVINO converts whatever it gets without a word (uint8 to float32,
-say); so what does not match is refused here, for that frame only.
+Law: a buffer is written only while no inference reads it. Each is taken before and given back
+after its inference, there are as many as frames were ever under way at a time, and the device
+gets the buffer itself, not a copy. OpenVINO converts whatever it gets without a word (uint8 to
+float32, say); so what does not match is refused here, for that frame only.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ class Buffer:
 
 @dataclass(frozen=True, eq=False)
 class Fed:
-    """One frame, ready to be inferred."""
+    """One frame, ready to be inferred. `pixels`: of which kind, where the graph must know."""
 
     inputs: Any
     info: FrameInfo
     buffer: Buffer | None = None
+    pixels: str = ""
 
 
 class PictureFeed:
@@ -61,32 +62,25 @@ class PictureFeed:
         size: tuple[int, int],
         fit: Fit,
         colour: Colour,
-        buffers: int,
         labels: Labels,
         wrap: Callable[[U8], Any],
     ) -> None:
-        self.size = width, height = size
+        self.size = size
         self.fit = fit
         self.colour: Colour = colour
         self.labels = labels
+        self.wrap = wrap
         self._free: list[Buffer] = []
-        for _ in range(buffers):
-            memory = np.zeros((1, height, width, 1 if colour == "gray" else 3), np.uint8)
-            pixels = memory[0, :, :, 0] if colour == "gray" else memory[0]
-            self._free.append(Buffer(pixels, wrap(memory)))
 
     def take(self, frame: Frame) -> Fed:
         """The frame's picture in a buffer; FrameError where it has none."""
         if frame.image is None:
-            raise FrameError(
-                "the frame has no image and the model takes a picture: arrays go into a model "
-                "with `feed: arrays`"
-            )
+            raise no_image()
         source = frame.image.gray() if self.colour == "gray" else _colour(frame.image, self.colour)
         if 0 in source.shape:
             raise FrameError(f"the frame's image is empty: {source.shape[1]}x{source.shape[0]}")
         info, (width, height) = self._place(frame, source.shape[1], source.shape[0])
-        buffer = self._free.pop()
+        buffer = self._free.pop() if self._free else self._buffer()
         try:
             if (width, height) != self.size and buffer.inner != (width, height):
                 buffer.pixels.fill(self.fit.pad)
@@ -105,7 +99,13 @@ class PictureFeed:
 
     def blank(self) -> Any:
         """Input for a warm-up."""
-        return self._free[0].inputs
+        return self._buffer().inputs
+
+    def _buffer(self) -> Buffer:
+        width, height = self.size
+        memory = np.zeros((1, height, width, 1 if self.colour == "gray" else 3), np.uint8)
+        pixels = memory[0, :, :, 0] if self.colour == "gray" else memory[0]
+        return Buffer(pixels, self.wrap(memory))
 
     def _place(self, frame: Frame, width: int, height: int) -> tuple[FrameInfo, tuple[int, int]]:
         """Where the picture lies in the input, and its size there."""
@@ -148,6 +148,14 @@ class ArraysFeed:
         if any(-1 in fact.shape for fact in self.inputs):
             return None
         return {fact.name: np.zeros(fact.shape, fact.dtype) for fact in self.inputs}
+
+
+def no_image() -> FrameError:
+    """A frame without a picture came to a model that takes one."""
+    return FrameError(
+        "the frame has no image and the model takes a picture: arrays go into a model with "
+        "`feed: arrays`"
+    )
 
 
 def _checked(fact: InputFact, array: NDArray[Any] | None) -> NDArray[Any]:

@@ -6,7 +6,9 @@ on disk matters: weights are read, not mapped, because a mapped file that is tru
 process with SIGBUS (so does a mapped cache entry, which compiled models keep open).
 
 Pixels enter as uint8 NHWC; type, layout, mean and scale are operations of the graph, where
-they cost next to nothing. Resizing and colour stay outside: the CPU is slow at them in a graph.
+they cost next to nothing. Resizing and colour stay outside, since the CPU is slow at them
+in a graph, unless the user wants them there (`preprocess: graph`): then a picture of any size goes
+in, and the kind of its pixels is a part of the graph.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ovpipe.errors import PreflightError
+from ovpipe.image import yuv_matrix
 from ovpipe.stages.infer import choose, ultralytics
 from ovpipe.stages.infer.facts import InputFact, ModelFacts, OutputFact
+from ovpipe.stages.infer.feed import Colour
 from ovpipe.stages.infer.files import check_model_file
 from ovpipe.stages.infer.picture import Plan
 
@@ -86,14 +92,18 @@ def compile_model(
     device: str,
     properties: Mapping[str, Any],
     picture: Plan | None,
+    pixels: str = "",
 ) -> Any:
-    """The openvino.CompiledModel; with a plan for pictures, one that takes uint8 NHWC."""
+    """The openvino.CompiledModel; with a plan for pictures, one that takes uint8 NHWC.
+
+    pixels: i420, i420/bt709, bgr, rgb or gray where pictures of any size are to go in, as they are.
+    """
     check_device(device, source.core.available_devices)
     _check_properties(source.core, device, properties)
     model = source.model
     try:
         if picture is not None:
-            model = _with_picture_input(model.clone(), source.facts.layout, picture)
+            model = _with_picture_input(model.clone(), source.facts, picture, pixels)
         return source.core.compile_model(model, device, dict(properties))
     except _REFUSALS as error:
         raise refused(source, device, error) from None
@@ -105,9 +115,14 @@ def refused(source: Source, device: str, error: BaseException) -> PreflightError
 
 
 def shared_tensor(memory: NDArray[Any]) -> Any:
-    """A tensor that the device reads in place."""
+    """A tensor that the device reads in place.
+
+    Of memory that may not be written, or with gaps, a copy: OpenVINO does not wrap it.
+    """
     import openvino
 
+    if not (memory.flags.writeable and memory.flags.c_contiguous):
+        memory = memory.copy()
     return openvino.Tensor(memory, shared_memory=True)
 
 
@@ -187,14 +202,18 @@ def _check_properties(core: Any, device: str, config: Mapping[str, Any]) -> None
             raise PreflightError(f"config: device '{device}' has no property '{key}'{hint}")
 
 
-def _with_picture_input(model: Any, layout: str, picture: Plan) -> Any:
+def _with_picture_input(model: Any, facts: ModelFacts, picture: Plan, pixels: str) -> Any:
     import openvino
     from openvino.preprocess import PrePostProcessor
 
     ppp = PrePostProcessor(model)
     port = ppp.input(0)
-    port.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    port.model().set_layout(openvino.Layout(layout))
+    port.tensor().set_element_type(openvino.Type.u8)
+    port.model().set_layout(openvino.Layout(facts.layout))
+    if pixels:
+        _any_size(port, pixels, picture.colour)
+    else:
+        port.tensor().set_layout(openvino.Layout("NHWC"))
     mean, scale = picture.mean, picture.scale
     if mean or scale:
         steps = port.preprocess().convert_element_type(openvino.Type.f32)
@@ -203,6 +222,40 @@ def _with_picture_input(model: Any, layout: str, picture: Plan) -> Any:
         if scale:
             steps.scale(scale[0] if len(scale) == 1 else scale)
     return ppp.build()
+
+
+def _any_size(port: Any, pixels: str, colour: Colour) -> None:
+    """Take pictures of any size and make them what the model takes: colour first, then size."""
+    import openvino
+    from openvino.preprocess import ColorFormat, ResizeAlgorithm
+
+    planar = pixels.startswith("i420")
+    formats = {"bgr": ColorFormat.BGR, "rgb": ColorFormat.RGB}
+    if planar:
+        port.tensor().set_color_format(ColorFormat.I420_SINGLE_PLANE)
+    else:
+        port.tensor().set_layout(openvino.Layout("NHWC"))
+        if pixels in formats:
+            port.tensor().set_color_format(formats[pixels])
+    port.tensor().set_spatial_dynamic_shape()
+    steps = port.preprocess()
+    if pixels != colour:
+        steps.convert_color(formats[colour])
+    steps.resize(ResizeAlgorithm.RESIZE_LINEAR)
+    if pixels == "i420/bt709":  # after the resize, where it is a few pixels' work
+        steps.convert_element_type(openvino.Type.f32).custom(partial(_bt601_to_bt709, colour))
+
+
+def _bt601_to_bt709(colour: Colour, pixels: Any) -> Any:
+    """(1, height, width, 3) made of YUV by the matrix of BT.601, as if by that of BT.709."""
+    from openvino import opset13 as op
+
+    made, right = (yuv_matrix(m, False, colour).astype(np.float64) for m in ("bt601", "bt709"))
+    turn = right[:, :3] @ np.linalg.inv(made[:, :3])
+    offset = right[:, 3] - turn @ made[:, 3]
+    turned = op.matmul(pixels, op.constant(turn.T.astype(np.float32)), False, False)
+    shifted = op.add(turned, op.constant(offset.astype(np.float32)))
+    return op.clamp(shifted, 0.0, 255.0).output(0)
 
 
 def _make_batch_one(model: Any) -> None:

@@ -30,16 +30,21 @@ class Wish:
     colour: Literal["", "bgr", "rgb"]
     mean: list[float]
     scale: list[float]
+    preprocess: Literal["", "host", "graph"] = ""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done to each picture; mean and scale are [] where there is nothing to do."""
+    """What is done to each picture; mean and scale are [] where there is nothing to do.
+
+    in_graph: also resizing and colour are operations of the graph.
+    """
 
     fit: Fit
     colour: Colour
     mean: list[float]
     scale: list[float]
+    in_graph: bool = False
 
 
 def plan(wish: Wish, facts: ModelFacts, fit: Fit) -> Plan | None:
@@ -49,10 +54,10 @@ def plan(wish: Wish, facts: ModelFacts, fit: Fit) -> Plan | None:
     """
     takes = ", ".join(str(fact) for fact in facts.inputs)
     if wish.feed == "arrays" or (not wish.feed and not facts.channels):
-        if wish.mean or wish.scale or wish.resize or wish.colour:
+        if wish.mean or wish.scale or wish.resize or wish.colour or wish.preprocess:
             raise PreflightError(
-                "mean, scale, resize and colour are for pictures, and arrays go into this "
-                f"model, as they are: {takes}"
+                "mean, scale, resize, colour and preprocess are for pictures, and arrays go into "
+                f"this model, as they are: {takes}"
             )
         return None
     if not facts.channels:
@@ -63,6 +68,11 @@ def plan(wish: Wish, facts: ModelFacts, fit: Fit) -> Plan | None:
     embedded = info.get("embedded_processing", "").lower() in _YES
     own = {} if embedded else info
     fit = _fit(wish, own, fit)
+    if wish.preprocess == "graph" and fit.letterbox:
+        raise PreflightError(
+            "preprocess: graph: pictures are stretched there, and this model wants them "
+            "letterboxed; leave it out, or say `resize: stretch` too"
+        )
     if embedded:
         fit = replace(fit, colour="", mean=(), scale=())
     elif facts.export is not None:
@@ -84,7 +94,7 @@ def plan(wish: Wish, facts: ModelFacts, fit: Fit) -> Plan | None:
         swapped = own.get("reverse_input_channels", "").lower() in _YES
         trained_on = "rgb" if swapped else fit.colour
         colour = trained_on or ("rgb" if facts.suffix == ".tflite" else "bgr")
-    return Plan(fit, colour, mean, scale)
+    return Plan(fit, colour, mean, scale, wish.preprocess == "graph")
 
 
 def _fit(wish: Wish, own: Mapping[str, str], fit: Fit) -> Fit:

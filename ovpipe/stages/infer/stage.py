@@ -25,6 +25,7 @@ from ovpipe.frame import Frame
 from ovpipe.stages.base import AsyncTransform, Result
 from ovpipe.stages.infer import choose
 from ovpipe.stages.infer.decode import Decoded
+from ovpipe.stages.infer.direct import DirectFeed
 from ovpipe.stages.infer.feed import ArraysFeed, Fed, PictureFeed
 from ovpipe.stages.infer.labels import Keep, read_labels
 from ovpipe.stages.infer.model import (
@@ -38,6 +39,7 @@ from ovpipe.stages.infer.model import (
     shared_tensor,
 )
 from ovpipe.stages.infer.picture import Plan, Wish, plan
+from ovpipe.stages.infer.runner import Outputs, Pool, Pools, Runner
 
 
 @dataclass(eq=False)
@@ -47,7 +49,7 @@ class _Job:
     frame: Frame
     done: Callable[[], None]
     fed: Fed | None = None
-    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)
+    outputs: Outputs = field(default_factory=dict)
     error: BaseException | None = None
 
 
@@ -99,11 +101,16 @@ class Infer(AsyncTransform):
     scale: Annotated[list[float], "then the pixels are divided by it; as mean"] = field(
         default_factory=list
     )
+    preprocess: Annotated[
+        Literal["", "host", "graph"],
+        "where pictures are resized and their colour converted: by this process (empty, too), or "
+        "in the model's graph, by the device (GPU)",
+    ] = ""
     cache: Annotated[str, "folder of compiled models; empty: ~/.cache/ovpipe/models; off: none"] = (
         ""
     )
 
-    _queue: Any = None
+    _runner: Runner | None = None
     _feed: Any = None
     _decoder: Any = None
     _keep: Keep = Keep()
@@ -113,7 +120,8 @@ class Infer(AsyncTransform):
     @property
     def capacity(self) -> int:
         """As many frames as there are infer requests."""
-        return len(self._queue)
+        assert self._runner is not None, "the stage is not open"
+        return len(self._runner)
 
     def open(self) -> None:
         """Read, compile, warm up. PreflightError for whatever is wrong with the options."""
@@ -127,68 +135,56 @@ class Infer(AsyncTransform):
         self._decoder = decoder
         self._names = tuple(output.name for output in facts.outputs)
 
-        wish = Wish(self.feed, self.resize, self.colour, self.mean, self.scale)
+        wish = Wish(self.feed, self.resize, self.colour, self.mean, self.scale, self.preprocess)
         picture = plan(wish, facts, decoder.fit)
-        first_that_takes(
+        self._runner = first_that_takes(
             [self.device, *self.fallback],
             lambda device: self._load(source, device, picture),
             self.context.stage,
         )
 
-    def _load(self, source: Source, device: str, picture: Plan | None) -> None:
+    def _load(self, source: Source, device: str, picture: Plan | None) -> Runner:
         """Compile for `device` and warm up."""
         facts = source.facts
         properties = self._properties() | cache_properties(self.cache) | self.config
-        compiled = compile_model(source, device, properties, picture)
 
-        from ovpipe.queue import AsyncInferQueue
+        def pool(blank: Any, pixels: str = "") -> Pool:
+            compiled = compile_model(source, device, properties, picture, pixels)
+            try:
+                return Pool(compiled, self.jobs, self._names, blank)
+            except RuntimeError as error:
+                raise refused(source, device, error) from None
 
-        self._queue = AsyncInferQueue(compiled, self.jobs)
-        if picture:
-            size, jobs = facts.input_size, len(self._queue)
-            self._feed = PictureFeed(
-                size, picture.fit, picture.colour, jobs, self._labels, shared_tensor
-            )
+        size, labels = facts.input_size, self._labels
+        if picture is None:
+            self._feed = ArraysFeed(facts.inputs, size, labels)
+        elif picture.in_graph:
+            self._feed = direct = DirectFeed(size, picture.colour, labels, shared_tensor)
+            return Pools(lambda pixels: pool(direct.blank(pixels), pixels), direct.usual)
         else:
-            self._feed = ArraysFeed(facts.inputs, facts.input_size, self._labels)
-        try:
-            self._warm_up()
-        except RuntimeError as error:
-            self.close()
-            raise refused(source, device, error) from None
+            self._feed = PictureFeed(size, picture.fit, picture.colour, labels, shared_tensor)
+        return pool(self._feed.blank())
 
     def close(self) -> None:
         """Wait for what is under way and release the device."""
-        queue, self._queue = self._queue, None
-        if queue is not None:
-            queue.close()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.close()
 
     def submit(self, frame: Frame, done: Callable[[], None]) -> Callable[[], Result]:
         """Start the inference of `frame`; see AsyncTransform."""
+        assert self._runner is not None, "the stage is not open"
         job = _Job(frame, done)
         try:
             job.fed = self._feed.take(frame)
-            # The job is no userdata: the queue remembers those, and with it the frame's memory.
-            then = partial(self._inferred, job)
-            self._queue.start_async(job.fed.inputs, share_inputs=True, then=then)
+            self._runner.start(job.fed, partial(self._end, job))
         except (FrameError, RuntimeError, TypeError, ValueError) as error:
-            self._end(job, error)
+            self._end(job, {}, error)
         return partial(self._finish, job)
 
-    def _inferred(self, job: _Job, request: Any, _: Any, error: BaseException | None) -> None:
-        """In the slot's thread: take the outputs out of the slot, which is then free again."""
-        try:
-            if error is None:
-                job.outputs = {
-                    name: request.get_output_tensor(i).data.copy()
-                    for i, name in enumerate(self._names)
-                }
-        except Exception as failure:  # noqa: BLE001 - raised by _finish, on the stage's thread
-            error = failure
-        self._end(job, error)
-
-    def _end(self, job: _Job, error: BaseException | None) -> None:
-        job.error = error
+    def _end(self, job: _Job, outputs: Outputs, error: BaseException | None) -> None:
+        """In the slot's thread, or in this one where nothing was started."""
+        job.outputs, job.error = outputs, error
         if job.fed is not None:
             self._feed.give_back(job.fed)
         job.done()
@@ -229,13 +225,6 @@ class Infer(AsyncTransform):
         if self.jobs:
             properties["PERFORMANCE_HINT_NUM_REQUESTS"] = self.jobs
         return properties
-
-    def _warm_up(self) -> None:
-        """One inference in each slot, one after the other: the first one of a slot is slow."""
-        blank = self._feed.blank()
-        if blank is not None:
-            for request in self._queue:
-                request.infer(blank)
 
 
 def _all_nan(output: NDArray[Any]) -> bool:
