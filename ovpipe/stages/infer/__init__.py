@@ -6,6 +6,7 @@
     ultralytics     what that exporter writes beside a model
     feed direct     a frame into the model's input: made ready here, or as it is
     runner          the infer requests
+    watch           notices that the model's files are no longer those that run
     decode choose   what a decoder is; which one fits
     ssd yunet ultraface yolox yolo (yolo_layout)           the decoders: of objects,
     keypoints segmentation classification embedding        of points, pixels, whole pictures,

@@ -33,6 +33,7 @@ from ovpipe.stages.infer.facts import InputFact, ModelFacts, OutputFact
 from ovpipe.stages.infer.feed import Colour
 from ovpipe.stages.infer.files import check_model_file
 from ovpipe.stages.infer.picture import Plan
+from ovpipe.stages.infer.watch import Seen, see
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,12 +50,16 @@ _CORE_PROPERTIES = ("CACHE_DIR", "CACHE_MODE", "ENABLE_MMAP", "DEVICE_PROPERTIES
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A model as read, `model` (openvino.Model) before any change, and what it shows."""
+    """A model as read, `model` (openvino.Model) before any change, and what it shows.
+
+    seen: its files as they were just before.
+    """
 
     core: Any
     model: Any
     path: Path
     facts: ModelFacts
+    seen: Seen
 
 
 def read(path: str, config: Mapping[str, Any]) -> Source:
@@ -64,6 +69,7 @@ def read(path: str, config: Mapping[str, Any]) -> Source:
 
     core = openvino.Core()
     core.set_property({"ENABLE_MMAP": bool(config.get("ENABLE_MMAP", False))})
+    seen = see(file)
     try:
         model = core.read_model(file)
     except _REFUSALS as error:
@@ -84,7 +90,7 @@ def read(path: str, config: Mapping[str, Any]) -> Source:
     info = _model_info(model)
     export = ultralytics.export(_onnx_metadata(model)) or ultralytics.beside(file)
     facts = ModelFacts(outputs, inputs, size, channels, layout, suffix, info, export)
-    return Source(core, model, file, choose.trusted(facts))
+    return Source(core, model, file, choose.trusted(facts), seen)
 
 
 def compile_model(

@@ -40,6 +40,7 @@ from ovpipe.stages.infer.model import (
 )
 from ovpipe.stages.infer.picture import Plan, Wish, plan
 from ovpipe.stages.infer.runner import Outputs, Pool, Pools, Runner
+from ovpipe.stages.infer.watch import Watch
 
 
 @dataclass(eq=False)
@@ -111,6 +112,7 @@ class Infer(AsyncTransform):
     )
 
     _runner: Runner | None = None
+    _watch: Watch | None = None
     _feed: Any = None
     _decoder: Any = None
     _keep: Keep = Keep()
@@ -142,6 +144,7 @@ class Infer(AsyncTransform):
             lambda device: self._load(source, device, picture),
             self.context.stage,
         )
+        self._watch = Watch(source.seen, self.context.stage)
 
     def _load(self, source: Source, device: str, picture: Plan | None) -> Runner:
         """Compile for `device` and warm up."""
@@ -174,6 +177,8 @@ class Infer(AsyncTransform):
     def submit(self, frame: Frame, done: Callable[[], None]) -> Callable[[], Result]:
         """Start the inference of `frame`; see AsyncTransform."""
         assert self._runner is not None, "the stage is not open"
+        assert self._watch is not None
+        self._watch.look()
         job = _Job(frame, done)
         try:
             job.fed = self._feed.take(frame)
