@@ -122,6 +122,34 @@ def test_a_device_that_is_not_there(
     assert "CPU" in message.partition("there are: ")[2]
 
 
+@pytest.mark.parametrize(
+    ("device", "config", "pinning"),
+    [
+        ("CPU", {}, None),
+        ("CPU", {"INFERENCE_NUM_THREADS": 1}, False),
+        ("CPU", {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": True}, True),
+        ("AUTO", {"INFERENCE_NUM_THREADS": 1}, None),
+    ],
+)
+def test_a_part_of_the_cores_is_not_pinned(
+    ir: Path, monkeypatch: pytest.MonkeyPatch, device: str, config: Any, pinning: bool | None
+) -> None:
+    import openvino
+
+    given: list[dict[str, Any]] = []
+    compile_model = openvino.Core.compile_model
+
+    def spy(core: Any, model: Any, name: str, properties: dict[str, Any]) -> Any:
+        given.append(properties)
+        return compile_model(core, model, name, properties)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", spy)
+    stage = Infer(model=str(ir), device=device, config=config, cache="off")
+    stage.open()
+    stage.close()
+    assert [p.get("ENABLE_CPU_PINNING") for p in given] == [pinning]
+
+
 def test_fallback_takes_the_first_device_that_does(
     ir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -166,6 +166,17 @@ def first_that_takes(devices: Sequence[str], load: Callable[[str], T], stage: st
     raise PreflightError(f"no device of {', '.join(devices)} takes it: {'; '.join(refusals)}")
 
 
+def core_properties(device: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What lets several stages share the cores of one machine.
+
+    OpenVINO pins threads from core 0 on, in each process. A stage that takes all cores loses by
+    not being pinned, even beside another; two that take a part each would sit on the same ones
+    (benchmarks/cores.py).
+    """
+    part = device == "CPU" and "INFERENCE_NUM_THREADS" in config
+    return {"ENABLE_CPU_PINNING": False} if part else {}
+
+
 def cache_properties(cache: str) -> dict[str, str]:
     """CACHE_DIR for a folder that can be written; nothing for `off`.
 

@@ -32,6 +32,7 @@ from ovpipe.stages.infer.model import (
     Source,
     cache_properties,
     compile_model,
+    core_properties,
     first_that_takes,
     read,
     reason,
@@ -149,7 +150,12 @@ class Infer(AsyncTransform):
     def _load(self, source: Source, device: str, picture: Plan | None) -> Runner:
         """Compile for `device` and warm up."""
         facts = source.facts
-        properties = self._properties() | cache_properties(self.cache) | self.config
+        properties = (
+            self._properties()
+            | cache_properties(self.cache)
+            | core_properties(device, self.config)
+            | self.config
+        )
 
         def pool(blank: Any, pixels: str = "") -> Pool:
             compiled = compile_model(source, device, properties, picture, pixels)
