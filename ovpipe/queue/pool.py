@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from ovpipe.queue.job import Job, Slot
 from ovpipe.queue.results import Results
-from ovpipe.queue.slots import Job, Slot, Slots
+from ovpipe.queue.slots import Slots
 from ovpipe.queue.statistics import LATENCIES, Statistics
 from ovpipe.queue.tensors import Ports, copied
 

@@ -19,86 +19,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from queue import SimpleQueue
-from typing import Any
+
+from ovpipe.queue.job import Claim, Job, Slot, Starts
 
 GRACE_S = 0.005
 _LONGEST_SLICE_S = 0.064
-
-
-class Job:
-    """One inference that was asked for. `future` is None for one of start_async."""
-
-    __slots__ = (
-        "callback", "future", "inputs", "number", "outputs", "share", "then", "userdata",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        inputs: Any,
-        *,
-        userdata: Any = None,
-        share: bool = False,
-        outputs: Any = None,
-        callback: Callable[[Any, Any], None] | None = None,
-        then: Callable[[Any, Any, BaseException | None], None] | None = None,
-        future: Future[Any] | None = None,
-    ) -> None:
-        self.inputs = inputs
-        self.userdata = userdata
-        self.share = share
-        self.outputs = outputs
-        self.callback = callback
-        self.then = then
-        self.future = future
-        self.number = 0
-
-
-class Slot:
-    """One request and its present job; its thread waits at `start`.
-
-    running: its inference was started. called_ns: when its callback began, 0 where none runs.
-    """
-
-    __slots__ = (
-        "called_ns", "failed", "finished", "infer_ns", "job", "number", "ports", "running",
-        "spare", "start", "started_ns", "thread",
-    )  # fmt: skip
-
-    def __init__(self, number: int, ports: Any, spare: bool) -> None:
-        self.number = number
-        self.ports = ports
-        self.spare = spare
-        self.start: SimpleQueue[None] = SimpleQueue()  # of C, unlike threading's semaphore
-        self.job: Job | None = None
-        self.running = False
-        self.started_ns = 0
-        self.called_ns = 0
-        self.thread: threading.Thread
-        # Statistics, written by the slot's own thread only.
-        self.infer_ns = 0
-        self.finished = 0
-        self.failed = 0
-
-
-Starts = list[tuple[Slot, Job]]
-"""Jobs that stood in the line alone, and their slots: for whoever gets this to start."""
-
-
-class _Claim:
-    """A place in the line. `gate` opens for the thread that stands there, if one does."""
-
-    __slots__ = ("error", "gate", "inside", "job", "slot")
-
-    def __init__(self, job: Job, thread: bool, inside: bool) -> None:
-        self.job = job
-        self.inside = inside
-        self.slot: Slot | None = None
-        self.error: BaseException | None = None
-        self.gate = threading.Lock() if thread else None
-        if self.gate is not None:
-            self.gate.acquire()
 
 
 class Slots:
@@ -124,7 +49,7 @@ class Slots:
         self._start = start
         self._idle = deque(self.visible)
         self._spares: list[Slot] = []
-        self._line: deque[_Claim] = deque()
+        self._line: deque[Claim] = deque()
         self._taken = 0
         self._calling = 0
         self._stuck = 0  # callbacks that stand in the line
@@ -166,7 +91,7 @@ class Slots:
             if self.ready:
                 self.busy += 1
                 return self._hand(self._idle.popleft(), job)
-            claim = _Claim(job, True, inside)
+            claim = Claim(job, True, inside)
             self._line.append(claim)
             self._stuck += inside
             starts = self._match(spares=inside)
@@ -178,7 +103,7 @@ class Slots:
                 with self.lock:
                     self._stuck -= 1
 
-    def _stand(self, claim: _Claim, timeout_s: float | None) -> Slot:
+    def _stand(self, claim: Claim, timeout_s: float | None) -> Slot:
         assert claim.gate is not None
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         slice_s = 0.0 if claim.inside else GRACE_S
@@ -198,7 +123,7 @@ class Slots:
         assert claim.slot is not None
         return claim.slot
 
-    def _give_up(self, claim: _Claim, deadline: float | None, timeout_s: float | None) -> None:
+    def _give_up(self, claim: Claim, deadline: float | None, timeout_s: float | None) -> None:
         """Raise where waiting is of no use any more."""
         if claim.slot is not None:
             return
@@ -216,7 +141,7 @@ class Slots:
         """
         with self.lock:
             if self.closed:
-                raise RuntimeError("the queue is closed")
+                raise _closed()
             if self.ready:
                 self.busy += 1
                 if job.future is not None:
@@ -225,7 +150,7 @@ class Slots:
             if not may_wait:
                 return None
             self.busy += 1
-            self._line.append(_Claim(job, False, False))
+            self._line.append(Claim(job, False, False))
             self._arm()
             return []
 
@@ -265,7 +190,7 @@ class Slots:
         if self._errors and not inside:
             raise self._errors.popleft()
         if self.closed:
-            raise RuntimeError("the queue is closed")
+            raise _closed()
 
     # -- what a slot's thread says, in this order -----------------------------------------
 
@@ -352,7 +277,7 @@ class Slots:
                 if claim.gate is None:
                     alone.append(claim.job)
                 else:
-                    claim.error = RuntimeError("the queue is closed")
+                    claim.error = _closed()
                     claim.gate.release()
             self._line.clear()
             self._turn.notify_all()
@@ -361,7 +286,7 @@ class Slots:
                 slot.start.put(None)
         for job in alone:
             if job.future is None:
-                self.reject(job, RuntimeError("the queue is closed"))
+                self.reject(job, _closed())
             else:
                 job.future.cancel()
                 job.future.set_running_or_notify_cancel()
@@ -449,3 +374,7 @@ class Slots:
             starts = self._match(spares=self._slow())
             self._arm()
         self.start_all(starts)
+
+
+def _closed() -> RuntimeError:
+    return RuntimeError("the queue is closed")

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ovpipe.queue.slots import Job, Slot, Slots
+from ovpipe.queue.job import Job, Slot
+from ovpipe.queue.slots import Slots
 
 
 class Untimed(Slots):
