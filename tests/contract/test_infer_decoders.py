@@ -14,8 +14,8 @@ from ovpipe.image import Image
 from ovpipe.stages.infer import Infer
 from ovpipe.stages.infer.facts import Export
 from ovpipe.stages.infer.model import read
+from ovpipe.testing import run_stage
 from tests.support import models
-from tests.support.drive import drive
 
 SIZE, A = 64, 84
 NAMES = {0: "person", 1: "traffic light", 2: "a_b"}
@@ -30,7 +30,7 @@ def picture(value: int = 100) -> Frame:
 
 def result(path: Path, **options: Any) -> Frame:
     pytest.importorskip("cv2")
-    (out,) = drive(Infer(model=str(path), cache="off", jobs=1, **options), [picture()])
+    (out,) = run_stage(Infer(model=str(path), cache="off", jobs=1, **options), [picture()]).results
     assert isinstance(out, Frame), out
     return out
 
@@ -112,7 +112,7 @@ def pixel(folder: Path, **options: Any) -> list[float]:
     """What of a pixel (10, 100, 200) in BGR arrives in the model, times 255."""
     stage = Infer(model=str(models.echo(folder)), decode="raw", cache="off", **options)
     pixels = np.full((models.SIZE, models.SIZE, 3), (10, 100, 200), np.uint8)
-    (out,) = drive(stage, [Frame(image=Image(pixels))])
+    (out,) = run_stage(stage, [Frame(image=Image(pixels))]).results
     assert isinstance(out, Frame)
     return (out.arrays["pixels"][0, :, 0, 0] * 255).tolist()
 
@@ -140,7 +140,7 @@ def test_metadata_in_an_onnx_file(tmp_path: Path) -> None:
     said = {"stride": "32", "task": "semantic", "names": "{0: 'a', 1: 'b c', 2: 'd'}"}
     path = models.onnx_relu(tmp_path, (1, 3, 8, 8), said)
     names = {0: "a", 1: "b c", 2: "d"}
-    assert read(str(path), "CPU", {}).facts.export == Export("semantic", names)
+    assert read(str(path), {}).facts.export == Export("semantic", names)
     assert result(path).arrays["mask"].shape == (8, 8)
 
 
@@ -173,7 +173,7 @@ def test_embedding(tmp_path: Path) -> None:
     np.testing.assert_allclose(result(path, decode="embedding").arrays["embedding"], [0.6, 0.8])
     path = models.constant_picture_model(tmp_path, {"out": np.float32([[3, np.nan]])}, SIZE)
     stage = Infer(model=str(path), decode="embedding", cache="off")
-    (out,) = drive(stage, [picture()])
+    (out,) = run_stage(stage, [picture()]).results
     assert isinstance(out, FrameError)
     assert out.reason == "nan_output"
 

@@ -13,9 +13,9 @@ from ovpipe.errors import FrameError, PreflightError
 from ovpipe.frame import Frame
 from ovpipe.image import Image
 from ovpipe.stages.infer import Infer
+from ovpipe.testing import push, run_stage
 from tests.support import models
 from tests.support.data import need
-from tests.support.drive import drive, one
 
 SIZE = models.SIZE
 LEVELS = 3
@@ -60,8 +60,8 @@ def test_both_ways_give_the_same_pixels(tmp_path: Path, colour: Any) -> None:
         "jobs": 2,
     }
     frames = [Frame(image=image) for image in IMAGES.values()]
-    host = drive(Infer(**options), frames)
-    graph = drive(Infer(**options, preprocess="graph"), frames)
+    host = run_stage(Infer(**options), frames).results
+    graph = run_stage(Infer(**options, preprocess="graph"), frames).results
     for name, here, there in zip(IMAGES, host, graph, strict=True):
         assert isinstance(here, Frame), (name, here)
         assert isinstance(there, Frame), (name, there)
@@ -75,7 +75,7 @@ def test_mean_and_scale_come_last(tmp_path: Path) -> None:
     stage = Infer(
         model=str(models.echo(tmp_path)), mean=[1, 2, 3], scale=[2], cache="off", preprocess="graph"
     )
-    (out,) = drive(stage, [Frame(image=Image(pixels))])
+    (out,) = run_stage(stage, [Frame(image=Image(pixels))]).results
     assert isinstance(out, Frame)
     assert out.arrays["pixels"].reshape(3, -1).T.tolist() == [[4.5, 9, 13.5]] * SIZE * SIZE
 
@@ -84,7 +84,7 @@ def test_memory_that_may_not_be_written_goes_in(tmp_path: Path) -> None:
     pixels = np.full((SIZE, SIZE, 3), 7, np.uint8)
     pixels.setflags(write=False)
     stage = Infer(model=str(models.echo(tmp_path)), cache="off", preprocess="graph")
-    (out,) = drive(stage, [Frame(image=Image(pixels))])
+    (out,) = run_stage(stage, [Frame(image=Image(pixels))]).results
     assert isinstance(out, Frame)
     assert (out.arrays["pixels"] == 7).all()
 
@@ -94,10 +94,10 @@ def test_a_frame_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
     stage.open()
     good = Frame(image=IMAGES["i420"])
     for bad in (Frame(), Frame(image=Image(np.zeros((0, 4, 3), np.uint8)))):
-        error = one(stage, bad)
+        error = next(push(stage, [bad]))
         assert isinstance(error, FrameError)
         assert error.reason == "infer_error"
-        assert isinstance(one(stage, good), Frame)
+        assert isinstance(next(push(stage, [good])), Frame)
     stage.close()
 
 
@@ -127,8 +127,10 @@ def test_cars_are_where_the_host_finds_them() -> None:
             if seq % 10 == 0:
                 yield Frame(image=Image(pixels, "i420"), seq=seq)
 
-    host = drive(Infer(**options, keep={"score": 0.6}, cache="off"), frames())
-    graph = drive(Infer(**options, keep={"score": 0.5}, cache="off", preprocess="graph"), frames())
+    host = run_stage(Infer(**options, keep={"score": 0.6}, cache="off"), frames()).results
+    graph = run_stage(
+        Infer(**options, keep={"score": 0.5}, cache="off", preprocess="graph"), frames()
+    ).results
     boxes, worst = 0, 0.0
     for here, there in zip(host, graph, strict=True):
         assert isinstance(here, Frame)

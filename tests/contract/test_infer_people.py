@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ovpipe.frame import Frame
 from ovpipe.image import Image
 from ovpipe.stages.infer import Infer
+from ovpipe.testing import run_stage
 from tests.support.data import need
-from tests.support.drive import drive
 
 OMZ = "models/omz/{0}/FP16/{0}.xml"
 PEOPLE = ("book", "help", "thanks", "walk")
@@ -31,7 +31,9 @@ def frames(video: Path, step: int = 1) -> Iterator[Frame]:
 
 def results(model: str, source: Iterator[Frame] | list[Frame], **options: Any) -> list[Frame]:
     pytest.importorskip("cv2")
-    outs = list(drive(Infer(model=str(need(model)), cache="off", jobs=2, **options), source))
+    outs = list(
+        run_stage(Infer(model=str(need(model)), cache="off", jobs=2, **options), source).results
+    )
     assert all(isinstance(out, Frame) for out in outs), outs
     return [out for out in outs if isinstance(out, Frame)]
 

@@ -13,8 +13,8 @@ from ovpipe.frame import Frame
 from ovpipe.image import Image
 from ovpipe.stages.infer import Infer, watch
 from ovpipe.stages.infer.watch import EVERY_NS, Watch, see
+from ovpipe.testing import push
 from tests.support import models
-from tests.support.drive import one
 
 
 class Clock:
@@ -94,7 +94,7 @@ def test_the_stage_goes_on_and_says_so(
     frame = Frame(image=Image(np.full((models.SIZE, models.SIZE, 3), 7, np.uint8)))
     for change in (lambda: None, lambda: os.truncate(model.with_suffix(".bin"), 0), model.unlink):
         change()
-        out = one(stage, frame)
+        out = next(push(stage, [frame]))
         assert isinstance(out, Frame)
         assert (out.arrays["pixels"] == 7).all()
     stage.close()

@@ -5,6 +5,7 @@ from collections import deque
 
 from ovpipe.transport.lease import Roots
 from ovpipe.transport.ledger import Layout
+from ovpipe.transport.peers import Peers
 from ovpipe.transport.plan import Link
 from ovpipe.transport.pool import make_memfd
 from ovpipe.transport.receiver import Receiver
@@ -26,8 +27,15 @@ class Post:
         self.messages.append(decode(message))
         return True
 
-    def wake(self, address):
+    def wake(self, address, gone):
         pass
+
+    def forget(self, address):
+        pass
+
+
+def all_here(workers):
+    return Peers([{"state": "here", "epoch": 0, "endpoint": str(i)} for i in range(workers)])
 
 
 class OneLink:
@@ -41,7 +49,8 @@ class OneLink:
             records=depth + capacity,
             when_full=when_full,
             max_age_ns=max_age_ns,
-            endpoint="there",
+            resend=False,
+            wake_after=1,
             streams=(0, 1),
         )
         self._fd = make_memfd("test-ledger", LAYOUT.words * 8)
@@ -50,9 +59,9 @@ class OneLink:
         self.theirs = SharedMemory(self._fd, LAYOUT, RECEIVER)
         self.post = Post()
         self.roots = Roots()
-        links, streams, names = [self.link], ["a", "b"], ["here", "there"]
-        self.receiver = Receiver(self.theirs, Roots(), Post(), links, streams, names)
-        self.gone = set()
+        links, streams = [self.link], ["a", "b"]
+        self.peers = all_here(2)
+        self.receiver = Receiver(self.theirs, Roots(), Post(), links, streams, self.peers)
         self.sender = Sender(
             self.ours,
             self.roots,
@@ -61,7 +70,9 @@ class OneLink:
             links,
             self._pool,
             pump or self._full,
-            self.gone,
+            self.peers,
+            0,
+            [],
         )
 
     def _full(self, timeout_ms):

@@ -14,6 +14,7 @@ from ovpipe.transport.pool import DTYPE_CODE, DTYPES, PAGE, make_memfd
 from ovpipe.transport.receiver import Receiver
 from ovpipe.transport.shared import SharedMemory
 from ovpipe.transport.wire import ArrayRef
+from tests.support.link import all_here
 from tests.unit.test_wire import frame
 from tests.unit.test_wire_hostile import PLAIN
 
@@ -27,9 +28,9 @@ class Peer:
     def __init__(self):
         self.shared = SharedMemory(make_memfd("ledger", LAYOUT.words * 8), LAYOUT, 1)
         self.shared.add_pool(0, 0, make_memfd("pool", 4 * PAGE), 4, PAGE)
-        link = Link(0, 0, 1, 8, False, 0, "", (0,))
+        link = Link(0, 0, 1, 8, "block", 0, False, 1, (0,))
         self.ledger = self.shared.link(0)
-        self.receiver = Receiver(self.shared, Roots(), None, [link], ["cam"], ["", ""])
+        self.receiver = Receiver(self.shared, Roots(), None, [link], ["cam"], all_here(2))
 
     def take(self, arrays, meta):
         """What becomes of a frame whose header is right: a Frame, or None and why."""
@@ -140,11 +141,11 @@ def test_a_header_of_no_frame_is_counted_and_changes_nothing(peer, header):
     count = peer.shared.me + W_MALFORMED
     before, rows = peer.shared.words[count], bytes(peer.shared.words[peer.ledger.base :])
     generation = (peer.shared.words[peer.ledger.records] >> 16) + 1
-    values = {"link": 0, "record": 0, "stream": 0, "generation": generation, **header}
+    values = {"link": 0, "epoch": 0, "record": 0, "stream": 0, "generation": generation, **header}
     assert peer.receiver.take(wire.decode(frame([], {}, **values))) is None
     assert peer.shared.words[count] == before + 1
     assert bytes(peer.shared.words[peer.ledger.base :]) == rows
     eos = wire.encode_eos(header.get("link", 0), 0, header.get("stream", 9))
-    assert peer.receiver.ended(wire.decode(eos)) is False
+    assert not peer.receiver.ended(wire.decode(eos))
     assert peer.shared.words[count] == before + 2
     assert not peer.receiver.finished

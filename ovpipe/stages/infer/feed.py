@@ -80,6 +80,8 @@ class PictureFeed:
         if 0 in source.shape:
             raise FrameError(f"the frame's image is empty: {source.shape[1]}x{source.shape[0]}")
         info, (width, height) = self._place(frame, source.shape[1], source.shape[0])
+        if source.shape[1::-1] == self.size:  # nothing to do: the device reads the frame itself
+            return Fed(self.wrap(source.reshape(1, *source.shape[:2], -1)), info)
         buffer = self._free.pop() if self._free else self._buffer()
         try:
             if (width, height) != self.size and buffer.inner != (width, height):

@@ -121,15 +121,10 @@ def refused(source: Source, device: str, error: BaseException) -> PreflightError
 
 
 def shared_tensor(memory: NDArray[Any]) -> Any:
-    """A tensor that the device reads in place.
+    """A tensor that the device reads in place; of memory with gaps, a copy."""
+    from ovpipe.queue import tensor_over
 
-    Of memory that may not be written, or with gaps, a copy: OpenVINO does not wrap it.
-    """
-    import openvino
-
-    if not (memory.flags.writeable and memory.flags.c_contiguous):
-        memory = memory.copy()
-    return openvino.Tensor(memory, shared_memory=True)
+    return tensor_over(np.ascontiguousarray(memory))
 
 
 def check_device(device: str, available: list[str]) -> None:

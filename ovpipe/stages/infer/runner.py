@@ -55,8 +55,8 @@ class Pool:
         return len(self._queue)
 
     def start(self, fed: Fed, then: Then) -> None:
-        # Nothing is userdata: the queue remembers those, and with it the frame's memory.
-        self._queue.start_async(fed.inputs, share_inputs=True, then=partial(self._ended, then))
+        ended = partial(self._ended, then)
+        self._queue.start_async(fed.inputs, share_inputs=True, then=ended, wait=False)
 
     def close(self) -> None:
         self._queue.close()
