@@ -3,6 +3,7 @@
 rundir      the folder of a run: made, locked, swept when its owner is dead
 process     one worker process: started, watched, ended
 launch      graph -> workers, links and the ledger's layout, pure
+preflight   what the machine must have before anything is started
 restart     whether a worker that died gets a successor, pure
 post        one worker's place, and whoever holds it now
 pools       the shared memory that workers ask for

@@ -38,7 +38,8 @@ from ovpipe.graph import Graph
 from ovpipe.supervisor.accountant import Accountant, Reading
 from ovpipe.supervisor.crew import Crew
 from ovpipe.supervisor.launch import make_plan
-from ovpipe.supervisor.post import Post
+from ovpipe.supervisor.post import Post, with_restarts
+from ovpipe.supervisor.preflight import check_open_files
 from ovpipe.supervisor.process import ExternalMember, WorkerProcess
 from ovpipe.supervisor.restart import Again, GiveUp
 from ovpipe.supervisor.rundir import RunDir
@@ -125,6 +126,7 @@ class Supervisor:
             for fd in (self._wake_r, self._wake_w):
                 closing.callback(os.close, fd)
             closing.callback(self._selector.close)
+            check_open_files(len(self.plan.workers))
             run_dir = RunDir()
             closing.callback(run_dir.close)
             ledger_fd = make_memfd("ovpipe-ledger", self.plan.layout.words * 8)
@@ -165,8 +167,7 @@ class Supervisor:
             self._keep_promises(now)
             if now >= next_tick:
                 next_tick = now + _TICK_S
-                if self.phase == "running":
-                    self._look_after(now)
+                self._look_after(now)
                 if self._on_tick is not None:
                     self._on_tick(self.phase, self._accountant.read())
 
@@ -294,7 +295,11 @@ class Supervisor:
             self._crew.dismiss(post, "link_lost", held=None)
 
     def _log(self, worker: WorkerProcess) -> bool:
-        lines = worker.read_stderr()
+        """Pass on what a worker wrote to stderr; False where there was nothing."""
+        try:
+            lines = worker.read_stderr()
+        except BlockingIOError:
+            return False
         if lines is None:
             self._unregister(worker.stderr)
             return False
@@ -304,6 +309,10 @@ class Supervisor:
             for line in lines:
                 self._on_log(worker.plan.name, line)
         return True
+
+    def _tell_suppressed(self, worker: WorkerProcess) -> None:
+        if count := worker.turn():
+            self._announce(f"{count} lines of stage '{worker.plan.name}' suppressed")
 
     def _bury(self, post: Post, worker: WorkerProcess) -> None:
         """A process is dead: hear its last words, close its accounts, see who comes next."""
@@ -315,6 +324,7 @@ class Supervisor:
         while worker.stderr in self._selector.get_map() and time.monotonic() < last:
             if not self._log(worker):
                 break
+        self._tell_suppressed(worker)
         for thing in (worker.pidfd, worker.channel, worker.stderr):
             self._unregister(thing)
         worker.close()
@@ -331,7 +341,7 @@ class Supervisor:
 
     def _replace(self, post: Post, worker: WorkerProcess, doing: str) -> None:
         """Whether a post whose holder is dead gets another, as its policy says."""
-        now, cause = time.monotonic(), self._cause(worker)
+        now, cause = time.monotonic(), worker.cause()
         decision: Again | GiveUp[OvpipeError] = GiveUp(cause, 0)
         over = doing in ("draining", "ended")  # there is nothing left to do for a successor
         if self.phase in ("starting", "running") and not self._asked_drain and not over:
@@ -344,7 +354,7 @@ class Supervisor:
                 chance=random.random(),
             )
         if isinstance(decision, GiveUp):
-            self._fail(_with_restarts(decision))
+            self._fail(with_restarts(decision))
             if self.phase != "ending" and post.state != "gone":
                 self._crew.dismiss(post, "lost_in_transit", "stage_crash")
             return
@@ -362,8 +372,12 @@ class Supervisor:
     # -- what does not get on --------------------------------------------------------------
 
     def _look_after(self, now: float) -> None:
-        """End what hangs; name what is stalled."""
+        """End what hangs; name what is stalled; say what was not shown."""
         posts = self._crew.posts
+        for each in filter(None, (post.process for post in posts)):
+            self._tell_suppressed(each)
+        if self.phase != "running":
+            return
         workers = [p for p in posts if p.state == "up" and p.process and not p.process.verdict]
         signs = {p.plan.index: self._accountant.signs(p.plan.index) for p in workers}
         for index, seconds in self._hangs.look(now, signs).items():
@@ -385,16 +399,6 @@ class Supervisor:
         if self._accountant.doing(worker.plan.index) != "starting":  # it knows the signal
             worker.kill_at_s += _STACKS_S
             worker.print_stacks()
-
-    def _cause(self, worker: WorkerProcess) -> StageError | PreflightError:
-        failure = worker.failure
-        name = worker.plan.name
-        if failure is None:
-            tail = "\n".join(worker.tail)
-            return StageError(name, worker.verdict or worker.describe_exit(), tail)
-        if failure["what"] == "preflight":
-            return PreflightError(f"stage '{name}': {failure['cause']}")
-        return StageError(name, failure["cause"], failure["traceback"])
 
     def _unregister(self, thing: Any) -> None:
         with suppress(KeyError, ValueError):
@@ -422,12 +426,3 @@ class Supervisor:
             if all(member.finished or member.left for member in externals):
                 return
             self._select(_TICK_S)
-
-
-def _with_restarts(end: GiveUp[OvpipeError]) -> OvpipeError:
-    """The first cause, and how often it was tried again."""
-    first = end.cause
-    if not end.restarts or not isinstance(first, StageError):
-        return first
-    times = "once" if end.restarts == 1 else f"{end.restarts} times"
-    return StageError(first.stage, f"{first.cause} (restarted {times})", first.remote_traceback)

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ovpipe.errors import OvpipeError
+from ovpipe.errors import OvpipeError, StageError
 from ovpipe.supervisor.launch import WorkerPlan
 from ovpipe.supervisor.process import ExternalMember, WorkerProcess
-from ovpipe.supervisor.restart import Restarts
+from ovpipe.supervisor.restart import GiveUp, Restarts
 
 State = Literal["new", "starting", "up", "away", "gone", "done"]
 
@@ -77,3 +77,12 @@ class Post:
         if self.state in ("new", "starting", "away"):
             return "away"
         return "here" if self.state == "up" else "gone"
+
+
+def with_restarts(end: GiveUp[OvpipeError]) -> OvpipeError:
+    """The first cause, and how often it was tried again."""
+    first = end.cause
+    if not end.restarts or not isinstance(first, StageError):
+        return first
+    times = "once" if end.restarts == 1 else f"{end.restarts} times"
+    return StageError(first.stage, f"{first.cause} (restarted {times})", first.remote_traceback)

@@ -3,7 +3,8 @@
 Law: started by exec from the supervisor's main thread, in a process group of its own (the
 terminal's Ctrl-C is the supervisor's business), with no descriptor but its end of the control
 channel. Its death is an event (a pidfd), and it is reaped when that event comes. What it
-writes to stderr is read without ever blocking it, and the end of it kept.
+writes to stderr is read without ever blocking it, and the end of it kept; of a flood only the
+first lines of each turn are shown, and the others counted.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
+from ovpipe.errors import PreflightError, StageError
 from ovpipe.supervisor.launch import WorkerPlan
 from ovpipe.transport import control
 
 _TAIL_LINES = 40
 _MAX_LINE = 2000
+_LINES_PER_TURN = 100
 _READ_BYTES = 1 << 16
 _ENVIRONMENT = {
     # Importing openvino would otherwise start a telemetry process.
@@ -29,6 +32,10 @@ _ENVIRONMENT = {
     # FFmpeg, OpenCV and OpenVINO would each start a thread per core and more to spin on.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
+
+
+def _text(line: bytes) -> str:
+    return line[:_MAX_LINE].decode("utf-8", "backslashreplace").rstrip()
 
 
 class WorkerProcess:
@@ -69,6 +76,8 @@ class WorkerProcess:
         self.exit_status: int | None = None
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._partial = b""
+        self._lines_left = _LINES_PER_TURN
+        self._suppressed = 0
 
     @property
     def pid(self) -> int:
@@ -90,20 +99,27 @@ class WorkerProcess:
         return control.receive(self.channel)
 
     def read_stderr(self) -> list[str] | None:
-        """Whole lines that have come; None at end-of-file."""
-        try:
-            data = os.read(self.stderr.fileno(), _READ_BYTES)
-        except BlockingIOError:
-            return []
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        if len(self._partial) > _MAX_LINE or (not data and self._partial):
-            lines.append(self._partial)
-            self._partial = b""
-        if not data and not lines:
-            return None
-        texts = [line[:_MAX_LINE].decode("utf-8", "backslashreplace").rstrip() for line in lines]
-        self.tail.extend(texts)
-        return texts
+        """Whole lines that have come, as many as may be shown; None at end-of-file.
+
+        Raises BlockingIOError where there is nothing to read now.
+        """
+        data = os.read(self.stderr.fileno(), _READ_BYTES)
+        whole, _, self._partial = (self._partial + data).rpartition(b"\n")
+        if len(self._partial) > _MAX_LINE or not data:
+            whole, self._partial = (b"\n".join(filter(None, (whole, self._partial))), b"")
+        if not whole:
+            return [] if data else None
+        shown = whole.split(b"\n", self._lines_left)
+        if len(shown) > self._lines_left:
+            self._suppressed += shown.pop().count(b"\n") + 1
+        self._lines_left -= len(shown)
+        self.tail.extend(map(_text, whole.rsplit(b"\n", _TAIL_LINES)[-_TAIL_LINES:]))
+        return [_text(line) for line in shown]
+
+    def turn(self) -> int:
+        """Begin a new period of showing lines; how many were not shown in the last."""
+        suppressed, self._suppressed, self._lines_left = self._suppressed, 0, _LINES_PER_TURN
+        return suppressed
 
     def kill(self) -> None:
         """SIGKILL; harmless when it is dead."""
@@ -134,6 +150,15 @@ class WorkerProcess:
             except ValueError:
                 return f"died (signal {-status})"
         return f"exited with code {status}" + (" before its work was done" if status == 0 else "")
+
+    def cause(self) -> StageError | PreflightError:
+        """Why it is dead: its own last word, the supervisor's verdict, or how it ended."""
+        failure, name = self.failure, self.plan.name
+        if failure is None:
+            return StageError(name, self.verdict or self.describe_exit(), "\n".join(self.tail))
+        if failure["what"] == "preflight":
+            return PreflightError(f"stage '{name}': {failure['cause']}")
+        return StageError(name, failure["cause"], failure["traceback"])
 
     def close(self) -> None:
         """Give back the descriptors."""

@@ -1,7 +1,8 @@
 """What has come in and was not looked at yet, in order.
 
-Law: the death of a sender is handed out behind everything of it that has arrived. Malformed
-messages are counted and dropped; wake-ups and nudges only end a wait.
+Law: the death of a sender is handed out behind everything of it that has arrived, and before
+anything of its successor: their messages come by different connections, of which either may be
+read first. Malformed messages are counted and dropped; wake-ups and nudges only end a wait.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class Mail:
         self._peers = peers
         self._receiver = receiver
         self._backlog: deque[wire.Message | Departed] = deque()
+        self._dead: dict[int, int] = {}  # by worker: the last epoch whose death was handed out
+        self._early: list[tuple[int, wire.Message]] = []  # of successors, by worker
 
     def __bool__(self) -> bool:
         return bool(self._backlog or self._peers.departed)
@@ -46,7 +49,25 @@ class Mail:
                 self._receiver.pay()
         if not self._backlog:
             self.pump(timeout_ms)
-        return self._backlog.popleft() if self._backlog else None
+        while self._backlog:
+            item = self._backlog.popleft()
+            if isinstance(item, Departed):
+                self._buried(item)
+                return item
+            if not item.epoch:
+                return item
+            sender = self._receiver.sender_of(item.link)
+            if sender is None or self._dead.get(sender, -1) >= item.epoch - 1:
+                return item
+            self._early.append((sender, item))
+        return None
+
+    def _buried(self, departed: Departed) -> None:
+        """What its successor has said meanwhile comes next."""
+        self._dead[departed.worker] = departed.epoch
+        mine = [item for sender, item in self._early if sender == departed.worker]
+        self._early = [e for e in self._early if e[0] != departed.worker]
+        self._backlog.extendleft(reversed(mine))
 
     def _keep(self, data: bytes) -> None:
         try:

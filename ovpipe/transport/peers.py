@@ -32,11 +32,15 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Departed:
-    """A death to be settled: all epochs of `worker` up to `epoch` are dead."""
+    """A death to be settled: all epochs of `worker` up to `epoch` are dead.
+
+    `endpoint`: where the last of them was reached; "" where it died before we came.
+    """
 
     worker: int
     epoch: int
     returns: bool
+    endpoint: str = ""
 
 
 class Peers:
@@ -62,7 +66,7 @@ class Peers:
         peer = self._peers[worker]
         state: Literal["away", "gone"] = "away" if returns else "gone"
         self._peers[worker] = Peer(state, peer.epoch, peer.endpoint)
-        self.departed.append(Departed(worker, peer.epoch, returns))
+        self.departed.append(Departed(worker, peer.epoch, returns, peer.endpoint))
         self.version += 1
 
     def back(self, worker: int, epoch: int, endpoint: str) -> None:

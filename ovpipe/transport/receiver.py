@@ -97,8 +97,14 @@ class Receiver:
             self.count_malformed()  # said twice; a successor may repeat what was said before it
         return []
 
+    def sender_of(self, link: int) -> int | None:
+        """The worker at the other end of a link; None where it does not lead here."""
+        inlet = self._inlets.get(link)
+        return None if inlet is None else inlet.link.sender
+
     def bury(self, departed: Departed) -> list[int]:
         """Settle what a dead sender can no longer send; the streams that end with that."""
+        self._inbox.forget(departed.endpoint)
         ends = []
         for inlet in self._inlets.values():
             if inlet.link.sender == departed.worker:

@@ -318,6 +318,7 @@ class Worker:
 
     def _end_of_stream(self, stage: Stage, stream: int) -> None:
         if isinstance(stage, Consumer):
+            self.member.shared.set_state(WORKING, time.monotonic_ns())
             stage.end_of_stream(self.member.streams[stream])
         self.sender.end_of_stream(stream)
         self.receiver.close_stream(stream)

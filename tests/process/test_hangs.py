@@ -1,6 +1,7 @@
 """Workers that hang are seen by their own progress; those that wait or are slow are left alone."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,3 +143,40 @@ def test_a_stalled_edge_is_named(ovpipe_run):
     assert "sink holds 5 of 5 frames (slot 0 of pool 0, held 1" in line
     assert line.endswith(f"by stage 'sink' pid {held})")
     assert "hangs" not in ended.err
+
+
+def test_a_flood_on_stderr_is_read_counted_and_thrown_away(ovpipe_run):
+    """A22: the stage is not held up, the supervisor does not grow, the log stays readable."""
+    stages = {"src": ENDLESS, "loud": {"kind": S + "Floods"}, "sink": SINK}
+    process = ovpipe_run.start(stages)
+    ovpipe_run.until(process, "lines of stage 'loud' suppressed")
+    supervisor = psutil.Process(process.pid)
+    before = supervisor.memory_info().rss
+    wait_for(lambda: said(process).count("suppressed") >= 4, "more of the flood")
+    grown = supervisor.memory_info().rss - before
+    process.send_signal(signal.SIGINT)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 0, ended.err
+    assert grown < 8 << 20
+    lines = ended.ledger["loud", "sink"]["delivered"] * 2000
+    shown = ended.err.count("[loud] a line of no use to anybody\n")
+    told = re.findall(r"(\d+) lines of stage 'loud' suppressed", ended.err)
+    assert shown < lines / 10
+    assert shown + sum(map(int, told)) <= lines + 2000
+
+
+def test_too_few_open_files_are_told_before_anything_starts(ovpipe_run):
+    config = ovpipe_run.config({"src": ENDLESS, "sink": SINK})
+    script = f"ulimit -n 70; exec {sys.executable} -m ovpipe run {config}"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 3, ended.stderr
+    assert "2 workers need about 80 open files, and no more than 70 are allowed" in ended.stderr
+
+
+def test_memory_that_is_not_to_be_had_is_told_with_need_limit_and_holders(ovpipe_run):
+    """B02: frames of which a few fill more than there is."""
+    ended = ovpipe_run({"src": {"kind": S + "Count", "height": 2**20, "width": 2**20}, "a": SINK})
+    assert ended.code == 3
+    assert (
+        "not enough memory for ovpipe-src: 8388608.0 MiB of shared memory are needed" in ended.err
+    )
