@@ -97,7 +97,7 @@ class Crew:
         post.become("away")
         post.died_s, post.due_s = time.monotonic(), due_s
         self._accountant.mark(post.plan.index, AWAY)
-        self.tell("gone", worker=post.plan.index, returns=True)
+        self.tell("gone", worker=post.plan.index, epoch=post.epoch, returns=True)
 
     def done(self, post: Post) -> None:
         """A worker has finished: those that sent to it need not go on looking for it."""
@@ -105,7 +105,7 @@ class Crew:
         for link in self.plan.links:
             sender = self.posts[link.sender].member
             if link.receiver == post.plan.index and sender is not None:
-                sender.say("gone", worker=post.plan.index, returns=False)
+                sender.say("gone", worker=post.plan.index, epoch=post.epoch, returns=False)
 
     def dismiss(self, post: Post, inflight: str, held: str | None) -> None:
         """Nobody will hold a post again; what was sent to it ends with these outcomes."""
@@ -113,7 +113,7 @@ class Crew:
         if post.process is not None:
             post.process.kill()
         self._accountant.receiver_died(post.plan.index, inflight, held)
-        self.tell("gone", worker=post.plan.index, returns=False)
+        self.tell("gone", worker=post.plan.index, epoch=post.epoch, returns=False)
 
     def describe_stall(self, index: int, seconds: float) -> str:
         """Who has the frames of a link whose sender has waited for a credit so long."""

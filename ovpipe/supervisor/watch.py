@@ -17,7 +17,7 @@ WAIT_STALL_S = 5.0
 STALLED_EDGE_S = 10.0
 REMIND_S = 60.0
 _TRUSTED_S = 1.0
-_WAITS = ("idle", "blocked")
+_WAITS = ("starting", "loading", "idle", "blocked")
 
 
 class HangWatch:
@@ -32,8 +32,9 @@ class HangWatch:
     def look(self, now_s: float, signs: Mapping[int, tuple[str, Hashable]]) -> dict[int, float]:
         """Those that hang, and the seconds they were given.
 
-        `signs`: for each worker that should get on, what it does and all that changes with its
-        progress. A worker left out starts from nothing when it is there again.
+        `signs`: for each worker that is up, what it does and all that changes with its progress;
+        one that is still said to load has not come to look for frames. A worker left out starts
+        from nothing when it is there again.
         """
         passed_s = min(now_s - self._last_s, _TRUSTED_S) if self._last_s is not None else 0.0
         self._last_s = now_s

@@ -74,9 +74,14 @@ class Inbox:
             with self._lock, contextlib.suppress(zmq.ZMQError):
                 self._nudge.send(NUDGE, zmq.NOBLOCK)
 
-    def send(self, address: str, message: bytes, gone: Callable[[], bool] = lambda: False) -> bool:
-        """Send to a peer's inbox; False where it cannot be reached, or is `gone` meanwhile."""
-        for _ in range(_SEND_TRIES):
+    def send(
+        self, address: str, message: bytes, gone: Callable[[], bool], tries: int = _SEND_TRIES
+    ) -> bool:
+        """Send to a peer's inbox; False where it cannot be reached, or is `gone` meanwhile.
+
+        `gone` is asked again and again while the peer does not answer.
+        """
+        for _ in range(tries):
             with self._lock:
                 peer = self._peers.get(address)
                 if peer is None:
@@ -99,9 +104,9 @@ class Inbox:
             if peer is not None:
                 peer.close(linger=0)
 
-    def wake(self, address: str, gone: Callable[[], bool]) -> None:
-        """Tell a waiting sender to look for credits again."""
-        self.send(address, WAKE_MESSAGE, gone)
+    def wake(self, address: str) -> None:
+        """Tell a waiting sender to look for credits again; it does so by itself, a little later."""
+        self.send(address, WAKE_MESSAGE, lambda: False, tries=1)
 
     def close(self) -> None:
         """Deliver what was sent (bounded by LINGER) and close."""

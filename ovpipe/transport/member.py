@@ -101,7 +101,7 @@ class Member:
         elif kind == "drain":
             self.draining = True
         elif kind == "gone" and self._start is not None:
-            self.peers.leave(message["worker"], message["returns"])
+            self.peers.leave(message["worker"], message["epoch"], message["returns"])
         elif kind == "back" and self._start is not None:
             self.peers.back(message["worker"], message["epoch"], message["endpoint"])
         elif kind == "bye":

@@ -61,12 +61,12 @@ class Peers:
     def __iter__(self) -> Iterator[Peer]:
         return iter(tuple(self._peers))
 
-    def leave(self, worker: int, returns: bool) -> None:
-        """A worker is dead."""
+    def leave(self, worker: int, epoch: int, returns: bool) -> None:
+        """A worker is dead. Its `epoch` may be one that never came to work."""
         peer = self._peers[worker]
         state: Literal["away", "gone"] = "away" if returns else "gone"
-        self._peers[worker] = Peer(state, peer.epoch, peer.endpoint)
-        self.departed.append(Departed(worker, peer.epoch, returns, peer.endpoint))
+        self._peers[worker] = Peer(state, epoch, peer.endpoint)
+        self.departed.append(Departed(worker, epoch, returns, peer.endpoint))
         self.version += 1
 
     def back(self, worker: int, epoch: int, endpoint: str) -> None:

@@ -223,4 +223,4 @@ class Receiver:
         self._shared.words[inlet.wake] = 0  # once is enough; a sender that waits on says it again
         peer = self._peers[inlet.link.sender]
         if peer.state == "here":
-            self._inbox.wake(peer.endpoint, lambda: self._peers[inlet.link.sender] is not peer)
+            self._inbox.wake(peer.endpoint)

@@ -45,8 +45,8 @@ from ovpipe.transport.ledger import (
     W_BEAT,
     W_BLOCKED_NS,
     W_FRAMES_OUT,
+    W_STATE,
     W_WAITING,
-    WORKING,
     LinkLedger,
 )
 from ovpipe.transport.peers import Peer, Peers
@@ -300,11 +300,21 @@ class Sender:
 
     def _send(self, outlet: _Outlet, message: bytes) -> bool:
         """Send where the receiver lives; False where it does not, or cannot be reached."""
-        return (
-            outlet.here()
-            and outlet.peer is not None
-            and self._inbox.send(outlet.peer.endpoint, message, lambda: not outlet.here())
-        )
+        if not outlet.here() or outlet.peer is None:
+            return False
+        waited: list[tuple[int, int]] = []
+
+        def gone() -> bool:  # asked only while the receiver does not answer: that is a wait
+            if not waited:
+                waited.append(self._wait_begins())
+            self._wait_goes_on(outlet)
+            return not outlet.here()
+
+        try:
+            return self._inbox.send(outlet.peer.endpoint, message, gone)
+        finally:
+            if waited:
+                self._wait_ends(waited[0])
 
     # -- credits ------------------------------------------------------------------------
 
@@ -343,15 +353,11 @@ class Sender:
         return None
 
     def _await(self, outlet: _Outlet) -> int | None:
-        words, me = self._shared.words, self._shared.me
-        since = time.monotonic_ns()
-        self._shared.set_state(BLOCKED_OUT, since)
+        wait = self._wait_begins()
         try:
             while not outlet.lost():
-                # Said first, looked after: no wake-up is missed.
-                words[me + W_WAITING] = 1 + outlet.link.index
-                words[outlet.ledger.base + L_WAKE] = outlet.link.wake_after
-                words[me + W_BEAT] += 1
+                self._wait_goes_on(outlet)  # said first, looked after: no wake-up is missed
+                self._shared.words[outlet.ledger.base + L_WAKE] = outlet.link.wake_after
                 self.sync()
                 outlet.free = outlet.ledger.collect(outlet.used)
                 if outlet.free:
@@ -359,7 +365,24 @@ class Sender:
                 self._pump(_WAIT_MS)
             return None
         finally:
-            words[me + W_WAITING] = words[outlet.ledger.base + L_WAKE] = 0
-            now = time.monotonic_ns()
-            words[me + W_BLOCKED_NS] += now - since
-            self._shared.set_state(WORKING, now)
+            self._shared.words[outlet.ledger.base + L_WAKE] = 0
+            self._wait_ends(wait)
+
+    def _wait_begins(self) -> tuple[int, int]:
+        """Since when, and what it interrupts."""
+        words, me, since = self._shared.words, self._shared.me, time.monotonic_ns()
+        before = words[me + W_STATE]
+        self._shared.set_state(BLOCKED_OUT, since)
+        return since, before
+
+    def _wait_goes_on(self, outlet: _Outlet) -> None:
+        words, me = self._shared.words, self._shared.me
+        words[me + W_WAITING] = 1 + outlet.link.index
+        words[me + W_BEAT] += 1
+
+    def _wait_ends(self, wait: tuple[int, int]) -> None:
+        words, me, now = self._shared.words, self._shared.me, time.monotonic_ns()
+        since, before = wait
+        words[me + W_WAITING] = 0
+        words[me + W_BLOCKED_NS] += now - since
+        self._shared.set_state(before, now)

@@ -265,3 +265,28 @@ def test_kill_9_of_everything_leaves_nothing(ovpipe_run, nothing_left):
             os.kill(pid, signal.SIGKILL)
         process.wait()
     assert ovpipe_run({"src": {"kind": S + "Count", "count": 3}, "sink": SINK}).code == 0
+
+
+def test_many_restarts_leave_no_descriptor_and_no_memory_behind(ovpipe_run):
+    """CLEAN: what the survivors hold is the same after each restart of a neighbour."""
+    stages = {
+        "src": ENDLESS,
+        "mid": {"kind": S + "Fresh", "run": {"max_restarts": 100, "within": "1s"}},
+        "sink": SINK,
+    }
+    process = ovpipe_run.start(stages)
+    ovpipe_run.until(process, "under way")
+    survivors = [psutil.Process(process.pid)]
+    survivors += [psutil.Process(worker(process, stages, name).pid) for name in ("src", "sink")]
+    held = []
+    for number in range(1, 5):
+        kept = {p.pid for p in survivors}
+        (victim,) = (p for pid, p in workers_of(process.pid).items() if pid not in kept)
+        victim.kill()
+        wait_for(lambda n=number: said(process).count("is back after") == n, "its return")
+        held.append([p.num_fds() for p in survivors])
+    process.send_signal(signal.SIGINT)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 0, ended.err
+    for first, *later in zip(*held, strict=True):
+        assert max(later) <= first + 2, held  # sockets that are just being made or closed

@@ -56,7 +56,7 @@ def handed_out(mail):
 def test_a_death_comes_behind_what_the_dead_one_sent():
     known, inbox = peers(0, 0), Inbox(eos(0, 0, 1), b"", eos(0, 0, 2), wire.WAKE_MESSAGE)
     mail = Mail(inbox, known, Receiver())
-    known.leave(0, returns=True)
+    known.leave(0, 0, returns=True)
     assert mail
     assert handed_out(mail) == [(0, 0, 1), (0, 0, 2), (0, 0, "death")]
     assert not mail
@@ -66,9 +66,19 @@ def test_a_successor_waits_until_the_death_before_it_is_told():
     known, inbox = peers(0, 0), Inbox(eos(0, 1, 7), eos(1, 0, 5))
     mail = Mail(inbox, known, Receiver())
     assert handed_out(mail) == [(1, 0, 5)]
-    known.leave(0, returns=True)
+    known.leave(0, 0, returns=True)
     inbox.arrived.append(eos(0, 0, 6))
     assert handed_out(mail) == [(0, 0, 6), (0, 0, "death"), (0, 1, 7)]
+
+
+def test_epochs_that_never_came_to_work_are_dead_as_well():
+    known, inbox = peers(0, 0), Inbox()
+    mail = Mail(inbox, known, Receiver())
+    for epoch in range(3):
+        known.leave(0, epoch, returns=True)
+    known.back(0, 3, "e3")
+    inbox.arrived.append(eos(0, 3))
+    assert handed_out(mail) == [*((0, epoch, "death") for epoch in range(3)), (0, 3, 0)]
 
 
 def test_who_comes_late_is_told_of_the_deaths_before():
@@ -92,7 +102,7 @@ def test_any_interleaving_of_two_lives_comes_out_in_order(arrival, told_after):
     mail = Mail(inbox, known, Receiver())
     out = handed_out(mail)
     inbox.arrived = messages[told_after:]
-    known.leave(0, returns=True)
+    known.leave(0, 0, returns=True)
     out += handed_out(mail)
     death = out.index((0, 0, "death"))
     assert out[:death] == [(0, 0, i) for i in range(3)]
@@ -102,7 +112,7 @@ def test_any_interleaving_of_two_lives_comes_out_in_order(arrival, told_after):
 @pytest.mark.parametrize("returns", [True, False])
 def test_peers_remember_who_is_where(returns):
     known = peers(0, 3)
-    known.leave(1, returns)
+    known.leave(1, 3, returns)
     assert known[1] == Peer("away" if returns else "gone", 3, "e3")
     known.back(1, 4, "e4")
     assert [peer.epoch for peer in known] == [0, 4]
