@@ -89,8 +89,8 @@ def workers(pid: int) -> list[int]:
 def disturb(process: subprocess.Popen[str], rng: random.Random, until_s: float) -> Iterator[str]:
     """Kill and stop workers until that time, or the end of the process; yields what was done."""
     while process.poll() is None and time.monotonic() < until_s:
-        pause_s = min(rng.expovariate(1 / 0.7), max(0.0, until_s - time.monotonic()))
-        whom, kill, stop_s = rng.random(), rng.random() < 0.4, rng.uniform(0.1, 2)
+        pause_s = min(rng.expovariate(1 / 0.4), max(0.0, until_s - time.monotonic()))
+        whom, kill, stop_s = rng.random(), rng.random() < 0.6, rng.uniform(0.1, 2)
         try:
             process.wait(pause_s)
             return
