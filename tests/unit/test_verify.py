@@ -97,6 +97,13 @@ def test_each_difference_is_told(tmp_path, tamper, says):
     assert any(says in difference for difference in found), found
 
 
+def test_who_was_away_at_the_end_may_not_have_heard_of_it(tmp_path):
+    run = good()
+    run["lines"].pop()
+    judge(tmp_path, run)
+    assert verify(tmp_path, hasty=True)["differences"] == []
+
+
 def test_a_live_source_may_drop(tmp_path):
     run = good()
     run["ledger"][0].update(claimed=12, dropped={"queue_full": 2}, source="cam")
