@@ -27,7 +27,7 @@ class Post:
         self.messages.append(decode(message))
         return True
 
-    def wake(self, address, gone):
+    def wake(self, address):
         pass
 
     def forget(self, address):
