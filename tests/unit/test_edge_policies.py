@@ -83,6 +83,6 @@ def test_block_waits_for_a_credit_and_loses_nothing(link):
 
 def test_nobody_waits_for_a_receiver_that_is_gone(link):
     one = link("block")
-    one.peers.leave(one.link.receiver, returns=False)
+    one.peers.leave(one.link.receiver, 0, returns=False)
     one.sender.publish(frame(0), 0)
     assert one.rows()[0].failed == {"link_lost": 1}
