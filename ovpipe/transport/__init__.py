@@ -6,6 +6,8 @@ wire      the descriptor: bytes <-> values, pure
 lease     who may still read or write a slot
 sender    publishes frames on the links that leave a worker
 receiver  takes frames from the links that enter it
+peers     who of the others is there, away, or gone
+mail      what has come in, in the order in which it is to be read
 inbox     the one ZeroMQ socket that a worker waits on
 control   the socket between a worker and the supervisor; passes file descriptors
 """
