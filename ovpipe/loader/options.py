@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import pydantic
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, with_config
+from typing_extensions import TypedDict, is_typeddict
 
 from ovpipe.options import Mark
 from ovpipe.stages.base import Producer, Stage
@@ -82,6 +83,8 @@ def understood(hint: Any) -> Any:
         for mark in marks:
             new.extend(_SYNTAX[mark.syntax] if isinstance(mark, Mark) else (mark,))
         return Annotated[(understood(base), *new)]
+    if is_typeddict(hint):
+        return _typed_dict(hint)
     arguments = get_args(hint)
     if (
         arguments
@@ -97,6 +100,13 @@ def understood(hint: Any) -> Any:
             return result
         return origin[parts]
     return hint
+
+
+def _typed_dict(hint: Any) -> Any:
+    """The same keys, with our marks turned into pydantic's, and no others."""
+    keys = {k: understood(v) for k, v in get_type_hints(hint, include_extras=True).items()}
+    made = cast(Any, TypedDict)(hint.__name__, keys, total=hint.__total__)
+    return with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))(made)
 
 
 def describe(hint: Any) -> str:

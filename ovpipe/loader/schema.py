@@ -123,7 +123,7 @@ def _reserved() -> dict[str, Any]:
 def _options(cls: type[Stage]) -> dict[str, Any]:
     """The options of a class, none of them required: a for_each spreads them over places."""
     whole = _ordered(model_of(cls).model_json_schema())
-    assert "$defs" not in whole, f"{cls.__name__}: an option that is a class of its own"
+    whole = _inlined(whole, whole.pop("$defs", {}))
     return {
         "type": "object",
         "description": (cls.__doc__ or "").strip().partition("\n")[0],
@@ -164,6 +164,16 @@ def _ordered(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: sorted(v) if k == "enum" else _ordered(v) for k, v in value.items()}
     return [_ordered(v) for v in value] if isinstance(value, list) else value
+
+
+def _inlined(value: Any, defs: dict[str, Any]) -> Any:
+    """With what a typed dict holds in the place where it is named."""
+    if isinstance(value, dict):
+        named = defs.get(value.get("$ref", "").rpartition("/")[2])
+        if named is not None:
+            value = {**named, **{k: v for k, v in value.items() if k != "$ref"}}
+        return {k: _inlined(v, defs) for k, v in value.items()}
+    return [_inlined(v, defs) for v in value] if isinstance(value, list) else value
 
 
 def _loose(schema: dict[str, Any]) -> dict[str, Any]:

@@ -167,3 +167,19 @@ def onnx_relu(folder: Path, shape: Sequence[int], metadata: dict[str, str]) -> P
     path = folder / "relu.onnx"
     path.write_bytes(b"".join([integer(1, 8), graph, field(8, integer(2, 13)), *props]))
     return path
+
+
+def rows(folder: Path, batch: int = 1) -> Path:
+    """`twice` the rows `x`, float32 [batch, 4]."""
+    from openvino import opset13 as op
+
+    x = _input((batch, 4), "x")
+    return _save(folder, "rows", {"twice": op.multiply(x, _constant(2))}, [x])
+
+
+def folded(folder: Path) -> Path:
+    """`flat`: the numbers of `x`, float32 [1, 4], without the dimension that tells frames apart."""
+    from openvino import opset13 as op
+
+    x = _input((1, 4), "x")
+    return _save(folder, "folded", {"flat": op.reshape(x, op.constant([1, -1]), False)}, [x])

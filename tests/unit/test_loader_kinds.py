@@ -193,3 +193,18 @@ def test_the_child_is_a_program_of_its_own(folder):
     )  # fmt: skip
     assert '"role": "transform"' in ended.stdout
     assert ended.stderr == ""
+
+
+def test_an_option_that_is_a_mapping_of_its_own(folder):
+    infer = "  find: {kind: infer, model: m.xml, batch: "
+    head = "  clip: {kind: synthetic}\n"
+    made = spec(head + infer + "{size: 4, wait: 20ms}}\n", folder)
+    (find,) = (stage for stage in made.stages if stage.name == "find")
+    assert find.options["batch"] == {"size": 4, "wait": 0.02}
+    said = problems(head + infer + "{size: four, wayt: 1s, wait: soon}}\n", folder)
+    for part in (
+        "find.batch.size: input should be a valid integer, not 'four'",
+        "find.batch.wayt: unknown key",
+        "find.batch.wait: 'soon' is no duration",
+    ):
+        assert any(part in str(p) for p in said), said

@@ -5,7 +5,7 @@
     facts picture   what the model shows; how pictures are prepared for it
     ultralytics     what that exporter writes beside a model
     feed direct     a frame into the model's input: made ready here, or as it is
-    runner          the infer requests
+    runner batch    the infer requests, for single frames and for several together
     watch           notices that the model's files are no longer those that run
     decode choose   what a decoder is; which one fits
     ssd yunet ultraface yolox yolo (yolo_layout)           the decoders: of objects,

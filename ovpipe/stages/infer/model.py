@@ -52,7 +52,8 @@ _CORE_PROPERTIES = ("CACHE_DIR", "CACHE_MODE", "ENABLE_MMAP", "DEVICE_PROPERTIES
 class Source:
     """A model as read, `model` (openvino.Model) before any change, and what it shows.
 
-    seen: its files as they were just before.
+    seen: its files as they were just before. batch: frames an inference, 0 where they are not
+    gathered; `model` and `facts` are of batch size 1 then, too.
     """
 
     core: Any
@@ -60,10 +61,11 @@ class Source:
     path: Path
     facts: ModelFacts
     seen: Seen
+    batch: int = 0
 
 
-def read(path: str, config: Mapping[str, Any]) -> Source:
-    """Read the file and look at it."""
+def read(path: str, config: Mapping[str, Any], batch: int | None = None) -> Source:
+    """Read the file and look at it. batch: frames to gather, 0: as many as the model says."""
     file = check_model_file(path)
     import openvino
 
@@ -76,21 +78,22 @@ def read(path: str, config: Mapping[str, Any]) -> Source:
         raise PreflightError(f"cannot read model '{file}': {reason(error)}") from None
     if not model.inputs or not model.outputs:
         raise PreflightError(f"cannot read model '{file}': it has no inputs or no outputs")
-    _make_batch_one(model)
+    if batch is None:
+        _make_batch_one(model)
+    else:
+        batch = batch or _own_batch(model, file)
+        set_batch(model, 1)
     inputs = tuple(
         InputFact(_name(port, f"input_{i}"), port.get_element_type().to_dtype(), _shape(port))
         for i, port in enumerate(model.inputs)
     )
-    outputs = tuple(
-        OutputFact(_output_name(port, i), _shape(port), _op(port))
-        for i, port in enumerate(model.outputs)
-    )
+    outputs = outputs_of(model)
     layout, size, channels = _picture(inputs)
     suffix = file.suffix.lower()
     info = _model_info(model)
     export = ultralytics.export(_onnx_metadata(model)) or ultralytics.beside(file)
     facts = ModelFacts(outputs, inputs, size, channels, layout, suffix, info, export)
-    return Source(core, model, file, choose.trusted(facts), seen)
+    return Source(core, model, file, choose.trusted(facts), seen, batch or 0)
 
 
 def compile_model(
@@ -99,6 +102,7 @@ def compile_model(
     properties: Mapping[str, Any],
     picture: Plan | None,
     pixels: str = "",
+    batch: int = 1,
 ) -> Any:
     """The openvino.CompiledModel; with a plan for pictures, one that takes uint8 NHWC.
 
@@ -106,10 +110,12 @@ def compile_model(
     """
     check_device(device, source.core.available_devices)
     _check_properties(source.core, device, properties)
-    model = source.model
+    model = source.model.clone()
+    if batch > 1:
+        set_batch(model, batch)
     try:
         if picture is not None:
-            model = _with_picture_input(model.clone(), source.facts, picture, pixels)
+            model = _with_picture_input(model, source.facts, picture, pixels)
         return source.core.compile_model(model, device, dict(properties))
     except _REFUSALS as error:
         raise refused(source, device, error) from None
@@ -268,6 +274,44 @@ def _bt601_to_bt709(colour: Colour, pixels: Any) -> Any:
     turned = op.matmul(pixels, op.constant(turn.T.astype(np.float32)), False, False)
     shifted = op.add(turned, op.constant(offset.astype(np.float32)))
     return op.clamp(shifted, 0.0, 255.0).output(0)
+
+
+def outputs_of(model: Any) -> tuple[OutputFact, ...]:
+    """The outputs of an openvino.Model or CompiledModel."""
+    return tuple(
+        OutputFact(_output_name(port, i), _shape(port), _op(port))
+        for i, port in enumerate(model.outputs)
+    )
+
+
+def set_batch(model: Any, size: int) -> None:
+    """Make the first dimension of each input `size`; PreflightError where that cannot be."""
+    shapes = {}
+    for i, port in enumerate(model.inputs):
+        shape = port.get_partial_shape()
+        if shape.rank.is_dynamic or len(shape) < 2:
+            raise PreflightError(f"batch: the model's input {i} has no first dimension for frames")
+        shape[0] = size
+        if any(shape[d].is_dynamic for d in range(len(shape))):
+            raise PreflightError(
+                f"batch: the model's input {i} is {shape}: frames of different shapes are not one"
+            )
+        shapes[i] = shape
+    try:
+        model.reshape(shapes)
+    except _REFUSALS as error:
+        raise PreflightError(
+            f"batch: the model cannot be given a batch of {size}: {reason(error)}"
+        ) from None
+
+
+def _own_batch(model: Any, file: Path) -> int:
+    shape = _shape(model.inputs[0])
+    if not shape or shape[0] < 2:
+        raise PreflightError(
+            f"batch: model '{file}' has no batch of its own: say how many frames, `size: 4`"
+        )
+    return shape[0]
 
 
 def _make_batch_one(model: Any) -> None:

@@ -31,6 +31,7 @@ class Wish:
     mean: list[float]
     scale: list[float]
     preprocess: Literal["", "host", "graph"] = ""
+    batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,10 @@ def plan(wish: Wish, facts: ModelFacts, fit: Fit) -> Plan | None:
         raise PreflightError(
             "preprocess: graph: pictures are stretched there, and this model wants them "
             "letterboxed; leave it out, or say `resize: stretch` too"
+        )
+    if wish.preprocess == "graph" and wish.batch:
+        raise PreflightError(
+            "preprocess: graph: pictures of any size cannot be one batch; leave one of both out"
         )
     if embedded:
         fit = replace(fit, colour="", mean=(), scale=())

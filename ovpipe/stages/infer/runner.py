@@ -2,6 +2,7 @@
 
     Pool     one compiled model, one frame an inference
     Pools    the same for pictures of any pixels: one compiled model for each kind of them
+    Batches  several frames an inference (batch.py)
 
 Law: each `start` that returns calls `then(outputs, error)` once, from a slot's thread; one that
 raises never does. Outputs are copies: the slot is free again when `then` has returned. `start`
@@ -57,6 +58,10 @@ class Pool:
     def start(self, fed: Fed, then: Then) -> None:
         ended = partial(self._ended, then)
         self._queue.start_async(fed.inputs, share_inputs=True, then=ended, wait=False)
+
+    def wait_idle(self) -> None:
+        """Return when a request is free."""
+        self._queue.get_idle_request_id()
 
     def close(self) -> None:
         self._queue.close()

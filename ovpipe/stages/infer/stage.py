@@ -24,6 +24,7 @@ from ovpipe.errors import FrameError
 from ovpipe.frame import Frame
 from ovpipe.stages.base import AsyncTransform, Result
 from ovpipe.stages.infer import choose
+from ovpipe.stages.infer.batch import WAIT_S, Batch, Batches, arrays_of, splits_of
 from ovpipe.stages.infer.decode import Decoded
 from ovpipe.stages.infer.direct import DirectFeed
 from ovpipe.stages.infer.feed import ArraysFeed, Fed, PictureFeed
@@ -64,6 +65,9 @@ class Infer(AsyncTransform):
         list[str], "devices tried in this order where `device` is not there or refuses the model"
     ] = field(default_factory=list)
     jobs: Annotated[int, Ge(0), "frames inferred at a time; 0: the device's optimum"] = 0
+    batch: Annotated[
+        Batch, "frames of any streams inferred as one: {size: frames, wait: how long for them}"
+    ] = field(default_factory=Batch)
     hint: Annotated[Literal["throughput", "latency", "none"], "what the device is tuned for"] = (
         "throughput"
     )
@@ -122,13 +126,13 @@ class Infer(AsyncTransform):
 
     @property
     def capacity(self) -> int:
-        """As many frames as there are infer requests."""
+        """As many frames as there are infer requests, or as their batches take."""
         assert self._runner is not None, "the stage is not open"
         return len(self._runner)
 
     def open(self) -> None:
         """Read, compile, warm up. PreflightError for whatever is wrong with the options."""
-        source = read(self.model, self.config)
+        source = read(self.model, self.config, self._gather)
         facts = source.facts
         written = read_labels(self.labels)
         kind = choose.kind_of(self.decode, facts, written)
@@ -138,14 +142,19 @@ class Infer(AsyncTransform):
         self._decoder = decoder
         self._names = tuple(output.name for output in facts.outputs)
 
-        wish = Wish(self.feed, self.resize, self.colour, self.mean, self.scale, self.preprocess)
-        picture = plan(wish, facts, decoder.fit)
+        prepare = self.feed, self.resize, self.colour, self.mean, self.scale, self.preprocess
+        picture = plan(Wish(*prepare, batch=source.batch > 1), facts, decoder.fit)
         self._runner = first_that_takes(
             [self.device, *self.fallback],
             lambda device: self._load(source, device, picture),
             self.context.stage,
         )
         self._watch = Watch(source.seen, self.context.stage)
+
+    @property
+    def _gather(self) -> int | None:
+        """Frames of a batch, 0: as the model says; None: none are gathered."""
+        return self.batch.get("size", 0) if self.batch else None
 
     def _load(self, source: Source, device: str, picture: Plan | None) -> Runner:
         """Compile for `device` and warm up."""
@@ -157,8 +166,8 @@ class Infer(AsyncTransform):
             | self.config
         )
 
-        def pool(blank: Any, pixels: str = "") -> Pool:
-            compiled = compile_model(source, device, properties, picture, pixels)
+        def pool(blank: Any, pixels: str = "", batch: int = 1) -> Pool:
+            compiled = compile_model(source, device, properties, picture, pixels, batch)
             try:
                 return Pool(compiled, self.jobs, self._names, blank)
             except RuntimeError as error:
@@ -171,8 +180,22 @@ class Infer(AsyncTransform):
             self._feed = direct = DirectFeed(size, picture.colour, labels, shared_tensor)
             return Pools(lambda pixels: pool(direct.blank(pixels), pixels), direct.usual)
         else:
-            self._feed = PictureFeed(size, picture.fit, picture.colour, labels, shared_tensor)
-        return pool(self._feed.blank())
+            wrap = np.asarray if source.batch > 1 else shared_tensor
+            self._feed = PictureFeed(size, picture.fit, picture.colour, labels, wrap)
+        one = pool(self._feed.blank())
+        return self._batches(source, one, pool) if source.batch > 1 else one
+
+    def _batches(self, source: Source, one: Pool, pool: Callable[..., Pool]) -> Runner:
+        """Frames gathered for a second model, which takes them together."""
+        size, wait_s = source.batch, self.batch.get("wait", WAIT_S)
+        try:
+            splits = splits_of(source, size)
+            rows = arrays_of(self._feed.blank())
+            many = pool([np.repeat(row, size, axis=0) for row in rows], batch=size)
+        except BaseException:
+            one.close()
+            raise
+        return Batches(many, one, size, wait_s, rows, splits, shared_tensor)
 
     def close(self) -> None:
         """Wait for what is under way and release the device."""
