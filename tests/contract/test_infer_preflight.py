@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,52 @@ def outlive_the_files(model: str, cache: str) -> None:
         assert isinstance(out, Frame)
         print(out.arrays["out"].size)
     stage.close()
+
+
+def test_weights_that_shrink_while_they_are_read_do_not_kill_it(tmp_path: Path) -> None:
+    """Open again and again while another thread cuts and restores the weights: each time it
+    opens, or says what is wrong. In a process of its own, as above."""
+    model = models.constant_picture_model(
+        tmp_path, {"out": np.random.default_rng(1).random((1, 1 << 18))}
+    )
+    script = (
+        "import sys; from tests.contract.test_infer_preflight import open_while_cut as f;"
+        "f(*sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(model)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "40\n"), done.stderr
+
+
+def open_while_cut(model: str) -> None:
+    """Count the attempts that end as they may."""
+    weights = Path(model).with_suffix(".bin")
+    whole = weights.read_bytes()
+    over = threading.Event()
+
+    def cut() -> None:
+        while not over.is_set():
+            os.truncate(weights, len(whole) // 2)
+            weights.write_bytes(whole)
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    ended = 0
+    for _ in range(40):
+        stage = Infer(model=model, cache="off")
+        try:
+            stage.open()
+        except PreflightError as error:
+            assert str(weights.parent) in str(error)
+        stage.close()
+        ended += 1
+    over.set()
+    thread.join()
+    print(ended)
 
 
 def test_importing_the_stage_is_light() -> None:

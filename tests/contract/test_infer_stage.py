@@ -238,6 +238,34 @@ def test_boxes_with_nan_are_never_published(tmp_path: Path) -> None:
     assert len(out.detections or ()) == 1
 
 
+@pytest.mark.parametrize("name", ["half_nan", "half_nan_frame"])
+def test_nan_of_the_users_own_decoder_is_not_published(tmp_path: Path, name: str) -> None:
+    stage = Infer(
+        model=str(models.echo(tmp_path)), decode=f"tests.support.decoders:{name}", cache="off"
+    )
+    out = result(stage, picture())
+    assert [(d.class_id, d.box) for d in out.detections or ()] == [(1, (0, 0, 4, 4))]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 0.0])
+def test_numbers_that_are_none_go_in_and_no_box_comes_out(tmp_path: Path, bad: float) -> None:
+    """Frames of floats, all bad or with one bad number: the device gets them as they are."""
+    stage = Infer(model=str(models.ssd(tmp_path, [BOX])), feed="arrays", cache="off")
+    data = np.full((1, 3, SIZE, SIZE), 255, np.float32)
+    frames = [Frame(arrays={"data": data.copy()}, seq=seq) for seq in range(3)]
+    frames[1].arrays["data"][...] = bad
+    frames[2].arrays["data"][0, 0, 0, 0] = bad
+    outs = list(drive(stage, frames))
+    for seq, out in enumerate(outs):
+        if isinstance(out, FrameError):
+            assert (seq > 0, out.reason) == (True, "nan_output")
+            continue
+        for found in out.detections or ():
+            assert np.isfinite(found.box).all()
+            assert np.isfinite(found.score)
+        assert len(out.detections or ()) == (seq == 0 or (seq, bad) == (2, 0.0))
+
+
 @pytest.mark.parametrize("decode", ["", "raw"])
 def test_an_output_that_is_all_nan_fails_the_frame(tmp_path: Path, decode: str) -> None:
     model = models.constant_picture_model(tmp_path, {"nothing": np.full((1, 1, 2, 7), np.nan)})

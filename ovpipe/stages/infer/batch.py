@@ -161,7 +161,7 @@ def splits_of(source: Source, size: int) -> dict[str, Split]:
     for one, many in zip(source.facts.outputs, outputs_of(model), strict=True):
         if one.shape[:1] == (1,) and many.shape == (size, *one.shape[1:]):
             splits[one.name] = _row
-        elif len(one.shape) == 4 and one.shape[:2] == (1, 1) and one.shape[3] == 7:
+        elif one.op == "DetectionOutput" and one.shape[3:] == (7,):
             splits[one.name] = _detections
         else:
             raise PreflightError(
