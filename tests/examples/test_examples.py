@@ -15,6 +15,7 @@ CASES = {
     "queue_alone.py": ([], "7 7.0\n"),
     "queue_asyncio.py": ([], "many: [0.0, 1.0, 2.0, 3.0, 4.0]\n6 inferences\n"),
     "test_a_stage.py": ([], "2 passed"),
+    "infer_alone.py": ([], "thing 0.9 (160.0, 120.0, 480.0, 240.0)\n0 1\n1 1\n"),
 }
 
 

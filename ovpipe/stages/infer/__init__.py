@@ -12,6 +12,7 @@
     keypoints segmentation classification embedding        of points, pixels, whole pictures,
     raw custom                                             of anything
     nms labels      what they share
+    alone           the stage in an application, without a pipeline
     stage           Infer: all of it, several frames at a time
 
 Importing this package imports neither openvino nor cv2: they are loaded when they are needed.

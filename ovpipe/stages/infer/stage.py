@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from ovpipe.detections import Detections
 from ovpipe.errors import FrameError
 from ovpipe.frame import Frame
-from ovpipe.stages.base import AsyncTransform, Result
+from ovpipe.stages.base import Result
 from ovpipe.stages.infer import choose
+from ovpipe.stages.infer.alone import Alone
 from ovpipe.stages.infer.batch import WAIT_S, Batch, Batches, arrays_of, splits_of
 from ovpipe.stages.infer.decode import Decoded
 from ovpipe.stages.infer.direct import DirectFeed
@@ -56,8 +57,11 @@ class _Job:
     error: BaseException | None = None
 
 
-class Infer(AsyncTransform):
-    """Finds objects in each frame with a model of yours, on any OpenVINO device."""
+class Infer(Alone):
+    """Finds objects in each frame with a model of yours, on any OpenVINO device.
+
+    In an application, without a pipeline: see `ovpipe.stages.infer.alone`.
+    """
 
     model: Annotated[str, "path of the model: .xml (with its .bin), .onnx or .tflite"]
     device: Annotated[str, "OpenVINO device: CPU, GPU, NPU, AUTO, HETERO:GPU,CPU"] = "CPU"
