@@ -19,9 +19,9 @@ from ovpipe.stages.infer.batch import Batches
 from ovpipe.stages.infer.decode import FrameInfo
 from ovpipe.stages.infer.feed import Fed
 from ovpipe.stages.infer.runner import Then
+from ovpipe.testing import push, run_stage
 from tests.support import models
 from tests.support.data import need
-from tests.support.drive import drive, feed, one
 
 SIZE = models.SIZE
 LONG_S = 3600.0
@@ -42,7 +42,7 @@ def echo(folder: Path, **options: Any) -> Infer:
 def test_each_frame_gets_its_own_answer_in_order(tmp_path: Path, size: int, wait: float) -> None:
     stage = echo(tmp_path, batch={"size": size, "wait": wait})
     frames = [picture(seq % 256, f"cam{seq % 3}", seq) for seq in range(150)]
-    outs = list(drive(stage, frames))
+    outs = list(run_stage(stage, frames).results)
     assert len(outs) == 150
     for seq, out in enumerate(outs):
         assert isinstance(out, Frame)
@@ -61,14 +61,14 @@ def test_capacity_is_what_the_batches_take(tmp_path: Path) -> None:
 
 def test_a_full_batch_waits_for_nobody(tmp_path: Path) -> None:
     stage = echo(tmp_path, batch={"size": 4, "wait": LONG_S})
-    for out in drive(stage, [picture(i) for i in range(8)]):
+    for out in run_stage(stage, [picture(i) for i in range(8)]).results:
         assert isinstance(out, Frame)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_what_is_left_leaves_after_the_wait(tmp_path: Path, count: int) -> None:
     stage = echo(tmp_path, batch={"size": 4, "wait": 0.001})
-    outs = list(drive(stage, [picture(i) for i in range(count)]))
+    outs = list(run_stage(stage, [picture(i) for i in range(count)]).results)
     assert [out.arrays["pixels"][0, 0, 0, 0] for out in outs if isinstance(out, Frame)] == [
         *range(count)
     ]
@@ -90,7 +90,7 @@ def test_close_lets_go_what_waits(tmp_path: Path) -> None:
 def test_a_frame_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
     stage = echo(tmp_path, batch={"size": 4, "wait": 0.01})
     frames = [Frame(seq=i) if i % 3 == 1 else picture(i, seq=i) for i in range(30)]
-    for i, out in enumerate(drive(stage, frames)):
+    for i, out in enumerate(run_stage(stage, frames).results):
         if i % 3 == 1:
             assert isinstance(out, FrameError)
         else:
@@ -102,7 +102,7 @@ def test_one_frame_all_nan_fails_alone(tmp_path: Path) -> None:
     rows = np.full((1, 4), 1, np.float32)
     stage = Infer(model=str(models.rows(tmp_path)), cache="off", batch={"size": 4, "wait": 0.01})
     frames = [Frame(arrays={"x": rows * (np.nan if i % 5 == 2 else i)}) for i in range(20)]
-    for i, out in enumerate(drive(stage, frames)):
+    for i, out in enumerate(run_stage(stage, frames).results):
         if i % 5 == 2:
             assert isinstance(out, FrameError)
             assert out.reason == "nan_output"
@@ -115,7 +115,7 @@ def test_arrays_of_the_wrong_shape_fail_alone(tmp_path: Path) -> None:
     stage = Infer(model=str(models.rows(tmp_path)), cache="off", batch={"size": 4, "wait": 0.01})
     shapes = [(1, 4), (1, 5), (1, 4), (4,), (2, 4), (1, 4)]
     frames = [Frame(arrays={"x": np.ones(shape, np.float32)}) for shape in shapes]
-    outs = list(drive(stage, frames))
+    outs = list(run_stage(stage, frames).results)
     assert [isinstance(out, Frame) for out in outs] == [shape == (1, 4) for shape in shapes]
 
 
@@ -125,7 +125,7 @@ def test_the_models_own_batch(tmp_path: Path) -> None:
     stage.open()
     assert stage.capacity == 12
     outs = list(
-        feed(stage, [Frame(arrays={"x": np.full((1, 4), i, np.float32)}) for i in range(9)])
+        push(stage, [Frame(arrays={"x": np.full((1, 4), i, np.float32)}) for i in range(9)])
     )
     assert [out.arrays["twice"][0, 0] for out in outs if isinstance(out, Frame)] == [
         2 * i for i in range(9)
@@ -272,10 +272,10 @@ def test_faces_are_found_as_without_a_batch(size: int) -> None:
             for name, pixels in clips.items():
                 yield Frame(image=Image(pixels[seq], "i420"), stream=name, seq=seq)
 
-    alone = drive(Infer(model=model, cache="off"), frames())
-    gathered = drive(
+    alone = run_stage(Infer(model=model, cache="off"), frames()).results
+    gathered = run_stage(
         Infer(model=model, cache="off", jobs=2, batch={"size": size, "wait": 0.01}), frames()
-    )
+    ).results
     found: Counter[str] = Counter()
     for a, b in zip(alone, gathered, strict=True):
         assert isinstance(a, Frame)
@@ -293,5 +293,5 @@ def test_one_frame_at_a_time_is_not_held_for_ever(tmp_path: Path) -> None:
     stage = echo(tmp_path, batch={"size": 4, "wait": 0.001})
     stage.open()
     for i in range(10):
-        assert isinstance(one(stage, picture(i)), Frame)
+        assert isinstance(next(push(stage, [picture(i)])), Frame)
     stage.close()

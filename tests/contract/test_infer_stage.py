@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from ovpipe.errors import FrameError
 from ovpipe.frame import Frame
 from ovpipe.image import Image
 from ovpipe.stages.infer import FrameInfo, Infer
+from ovpipe.stages.infer.stage import AHEAD
 from ovpipe.testing import push, run_stage
 from tests.support import models
+from tests.support.processes import wait_for
 
 SIZE = models.SIZE
 BOX = (0, 1, 0.4, 0.25, 0.25, 0.75, 0.75)
@@ -71,11 +74,30 @@ def test_results_leave_in_order_and_belong_to_their_frame(tmp_path: Path, jobs: 
         assert scores == ([pytest.approx(expected, abs=1e-5)] if expected >= 0.5 else [])
 
 
-def test_capacity_is_the_number_of_jobs(tmp_path: Path) -> None:
-    stage = Infer(model=str(models.ssd(tmp_path, [BOX])), jobs=3, cache="off")
+@pytest.mark.parametrize(("hint", "ahead"), [("throughput", AHEAD), ("latency", 0)])
+def test_capacity_is_the_jobs_and_what_is_held_ready(tmp_path: Path, hint: Any, ahead: int) -> None:
+    stage = Infer(model=str(models.ssd(tmp_path, [BOX])), jobs=3, hint=hint, cache="off")
     stage.open()
-    assert stage.capacity == 3
+    assert stage.capacity == 3 + ahead
     stage.close()
+    stage.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"hint": "latency"}, {"preprocess": "graph"}, {"batch": {"size": 2, "wait": 0.001}}],
+    ids=["ahead", "latency", "graph", "batch"],
+)
+def test_no_frame_is_held_once_it_has_ended(tmp_path: Path, options: Any) -> None:
+    """Its memory is a slot that its producer waits for."""
+    stage = Infer(model=str(models.echo(tmp_path)), jobs=2, cache="off", **options)
+    stage.open()
+    for count in (1, 2, 3, 7):
+        frames = [picture(seq=seq) for seq in range(count)]
+        alive = [weakref.ref(frame) for frame in frames]
+        for _ in push(stage, (frames.pop(0) for _ in range(count))):
+            pass
+        wait_for(lambda alive=alive: not any(ref() for ref in alive), "the frames' end")
     stage.close()
 
 
@@ -255,7 +277,7 @@ def test_numbers_that_are_none_go_in_and_no_box_comes_out(tmp_path: Path, bad: f
     frames = [Frame(arrays={"data": data.copy()}, seq=seq) for seq in range(3)]
     frames[1].arrays["data"][...] = bad
     frames[2].arrays["data"][0, 0, 0, 0] = bad
-    outs = list(drive(stage, frames))
+    outs = run_stage(stage, frames).results
     for seq, out in enumerate(outs):
         if isinstance(out, FrameError):
             assert (seq > 0, out.reason) == (True, "nan_output")

@@ -27,7 +27,7 @@ from ovpipe.errors import PreflightError
 from ovpipe.options import Duration
 from ovpipe.stages.infer.feed import Fed
 from ovpipe.stages.infer.model import Source, outputs_of, set_batch
-from ovpipe.stages.infer.runner import Outputs, Pool, Then
+from ovpipe.stages.infer.runner import Outputs, Pool, Then, start_or_tell
 
 WAIT_S = 0.02
 
@@ -94,14 +94,7 @@ class Batches:
 
     def _serve(self) -> None:
         """The life of the thread: gather, wait for the device, send."""
-        while True:
-            with self._news:
-                self._news.wait_for(lambda: self._count or self._closed)
-                if not self._count:
-                    return
-                first = min(frames[0][2] for frames in self._waiting.values())
-                left = first + self._wait_s - time.monotonic()
-                self._news.wait_for(lambda: self._count >= self._size or self._closed, left)
+        while self._gathered():
             self._many.wait_idle()
             with self._news:
                 taken = self._take()
@@ -109,7 +102,20 @@ class Batches:
                 self._send(taken)
             else:
                 for fed, then in taken:
-                    _start(self._one, fed, then)
+                    start_or_tell(self._one, fed, then)
+                    del fed, then
+            del taken  # or the thread would hold these frames' memory until the next ones come
+
+    def _gathered(self) -> bool:
+        """Wait for a batch, or for the first frame's time; False where nothing more will come."""
+        with self._news:
+            self._news.wait_for(lambda: self._count or self._closed)
+            if not self._count:
+                return False
+            first = min(frames[0][2] for frames in self._waiting.values())
+            left = first + self._wait_s - time.monotonic()
+            self._news.wait_for(lambda: self._count >= self._size or self._closed, left)
+        return True
 
     def _take(self) -> list[tuple[Fed, Then]]:
         """Up to a batch of frames, of each stream in turn."""
@@ -137,20 +143,12 @@ class Batches:
                 own = {name: self._splits[name](out, row) for name, out in outputs.items()}
                 then(own, error)
 
-        _start(self._many, Fed(tensors, taken[0][0].info), ended)
+        start_or_tell(self._many, Fed(tensors, taken[0][0].info), ended)
 
 
 def arrays_of(inputs: Any) -> list[Array]:
     """What goes into each input of the model, in their order, of a feed without wrapping."""
     return list(inputs.values()) if isinstance(inputs, dict) else [inputs]
-
-
-def _start(pool: Pool, fed: Fed, then: Then) -> None:
-    """As pool.start, on a thread where nobody is there to take what it raises."""
-    try:
-        pool.start(fed, then)
-    except Exception as error:  # noqa: BLE001 - told to the frames
-        then({}, error)
 
 
 def splits_of(source: Source, size: int) -> dict[str, Split]:

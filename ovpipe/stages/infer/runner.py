@@ -2,6 +2,7 @@
 
     Pool     one compiled model, one frame an inference
     Pools    the same for pictures of any pixels: one compiled model for each kind of them
+    Ahead    one of these, with a few frames more that stand in its line, ready to go in
     Batches  several frames an inference (batch.py)
 
 Law: each `start` that returns calls `then(outputs, error)` once, from a slot's thread; one that
@@ -84,6 +85,34 @@ class Pool:
         if blank is not None:
             for request in self._queue:
                 request.infer(blank)
+
+
+class Ahead:
+    """Takes `frames` frames beside those that are inferred: the next one stands in the line.
+
+    Resizing and colour take time in the stage's own thread, and so do decoding and sending. Without
+    a frame at hand the device would stand still meanwhile.
+    """
+
+    def __init__(self, runner: Pool | Pools, frames: int) -> None:
+        self._runner, self._frames = runner, frames
+
+    def __len__(self) -> int:
+        return len(self._runner) + self._frames
+
+    def start(self, fed: Fed, then: Then) -> None:
+        self._runner.start(fed, then)
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+def start_or_tell(runner: Runner, fed: Fed, then: Then) -> None:
+    """As runner.start, on a thread where nobody is there to take what it raises."""
+    try:
+        runner.start(fed, then)
+    except Exception as error:  # noqa: BLE001 - told to the frame
+        then({}, error)
 
 
 class Pools:

@@ -42,8 +42,11 @@ from ovpipe.stages.infer.model import (
     shared_tensor,
 )
 from ovpipe.stages.infer.picture import Plan, Wish, plan
-from ovpipe.stages.infer.runner import Outputs, Pool, Pools, Runner
+from ovpipe.stages.infer.runner import Ahead, Outputs, Pool, Pools, Runner
 from ovpipe.stages.infer.watch import Watch
+
+AHEAD = 2
+"""Frames held ready beside those that are inferred."""
 
 
 @dataclass(eq=False)
@@ -130,7 +133,10 @@ class Infer(Alone):
 
     @property
     def capacity(self) -> int:
-        """As many frames as there are infer requests, or as their batches take."""
+        """As many frames as there are infer requests, or as their batches take.
+
+        Without batches, and unless the hint is `latency`, two more: they are made ready meanwhile.
+        """
         assert self._runner is not None, "the stage is not open"
         return len(self._runner)
 
@@ -182,12 +188,18 @@ class Infer(Alone):
             self._feed = ArraysFeed(facts.inputs, size, labels)
         elif picture.in_graph:
             self._feed = direct = DirectFeed(size, picture.colour, labels, shared_tensor)
-            return Pools(lambda pixels: pool(direct.blank(pixels), pixels), direct.usual)
+            return self._ahead(
+                Pools(lambda pixels: pool(direct.blank(pixels), pixels), direct.usual)
+            )
         else:
             wrap = np.asarray if source.batch > 1 else shared_tensor
             self._feed = PictureFeed(size, picture.fit, picture.colour, labels, wrap)
         one = pool(self._feed.blank())
-        return self._batches(source, one, pool) if source.batch > 1 else one
+        return self._batches(source, one, pool) if source.batch > 1 else self._ahead(one)
+
+    def _ahead(self, pools: Pool | Pools) -> Runner:
+        """Frames held ready cost their waiting time; who wants low latency has none."""
+        return pools if self.hint == "latency" else Ahead(pools, AHEAD)
 
     def _batches(self, source: Source, one: Pool, pool: Callable[..., Pool]) -> Runner:
         """Frames gathered for a second model, which takes them together."""
