@@ -40,7 +40,7 @@ def malformed(process, layout, worker):
 
 def garbage(rng):
     """One message: noise, HTTP, pickles, or a true one with another magic, link or record."""
-    good = bytearray(frame([], {"m": {}}, link=0, record=3, generation=2**62))
+    good = bytearray(frame([], {"m": {}}, link=5, record=3, generation=2**62))
     pickle = b"cos\nsystem\n(S'touch pickled'\ntR."
     return rng.choice(
         [
@@ -51,14 +51,23 @@ def garbage(rng):
             bytes(good[: rng.randint(1, len(good) - 1)]),
             bytes(good) + pickle,
             frame([], {"d": pickle, "i": pickle}, link=7, generation=2**63),
-            wire.encode_eos(0, 0, 77),
+            wire.encode_eos(9, 0, 77),
             wire.encode_eos(2**32 - 1, 0, 0),
         ]
     )
 
 
+@pytest.fixture
+def push(nothing_left):
+    context = zmq.Context()
+    push = context.socket(zmq.PUSH)
+    push.set(zmq.SNDHWM, 0)
+    yield push
+    context.destroy(linger=0)
+
+
 def test_J03_J09_garbage_on_a_socket_is_counted_and_runs_nothing(
-    ovpipe_run, nothing_left, tmp_path
+    ovpipe_run, nothing_left, tmp_path, push
 ):
     seen, audit = tmp_path / "seen", tmp_path / "audit"
     stages = {
@@ -69,16 +78,12 @@ def test_J03_J09_garbage_on_a_socket_is_counted_and_runs_nothing(
     wait_for(audit.exists, "the first frame")
     (folder,) = run_folders(nothing_left)
     rng = random.Random(1)
-    context = zmq.Context()
-    push = context.socket(zmq.PUSH)
-    push.set(zmq.SNDHWM, 0)
     push.connect(f"ipc://{folder}/w1")
     for _ in range(GARBAGE):
         push.send(garbage(rng))
     layout = Layout(workers=2, links=1, streams=1)
-    wait_for(lambda: malformed(process, layout, 1) >= GARBAGE, "the last of the garbage")
+    wait_for(lambda: malformed(process, layout, 1) >= GARBAGE, "the last of the garbage", 30)
     assert malformed(process, layout, 1) == GARBAGE
-    context.destroy(linger=0)
     with socket.socket(socket.AF_UNIX) as raw:  # ZeroMQ reads it as a peer of its first version
         raw.connect(f"{folder}/w1")
         raw.sendall(HTTP + rng.randbytes(4000))
