@@ -36,7 +36,8 @@ class Holdings:
             f"descriptor {fd}: {what}" for fd, what in self.fds.items() if fd not in before.fds
         ]
         lines += [f"shared memory mapped: {x}" for x in sorted(self.mappings - before.mappings)]
-        lines += [f"/dev/shm/{name}" for name in sorted(self.names - before.names)]
+        names = sorted(self.names - before.names)
+        lines += [f"/dev/shm/{x}" for x in names if not _of_others(x, self.processes)]
         lines += [f"run folder {x}" for x in sorted(self.run_folders - before.run_folders)]
         return lines
 
@@ -70,6 +71,19 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _of_others(name: str, ours: dict[int, str]) -> bool:
+    """True where a process that is none of ours has the shared memory of that name mapped."""
+    for pid in _parents():
+        if pid in ours or pid == os.getpid():
+            continue
+        try:
+            if f"/dev/shm/{name}" in Path(f"/proc/{pid}/maps").read_text(errors="replace"):
+                return True
+        except OSError:  # it has ended, or is not ours to look at
+            continue
+    return False
 
 
 def _parents() -> dict[int, int]:
