@@ -33,6 +33,7 @@ class Frame:
     image        the picture, or None for streams of other arrays
     arrays       other named arrays; never named "image"
     detections   objects found, in pixels of `image`, or None where nobody looked
+    source       the stage that gave it; filled in by the worker that reads it
     meta         anything msgpack can carry (None, bool, int, float, str, bytes, list, dict)
     """
 
@@ -44,6 +45,7 @@ class Frame:
     seq: int = UNSET
     pts_ns: int | None = None
     captured_ns: int = UNSET
+    source: str = ""
 
     def __post_init__(self) -> None:
         if "image" in self.arrays:

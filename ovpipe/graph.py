@@ -224,6 +224,9 @@ def _inputs(
                 what = f"'{entry.source}' is named twice"
                 problems.append(_problem(stage, what, entry=entry))
             seen.add(entry.source)
+        if stage.kind == "join" and len(entries) == 1:
+            hint = "inputs: [detect, pose]"
+            problems.append(_problem(stage, "a join needs two inputs or more", hint))
         result[stage.name] = tuple(e for e in entries if e.source in by_name)
         above = stage
     return result

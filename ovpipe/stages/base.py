@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field
 from typing import ClassVar, Literal, Protocol, dataclass_transform
 
@@ -46,6 +46,8 @@ class Context(Protocol):
     """Number of the first frame to make: 0, or where a process that died had come to. A source
     that can begin there does; of one that numbers its frames itself the earlier ones are left
     out; any other just goes on, with numbers that rise."""
+    inputs: Mapping[str, tuple[str, ...]]
+    """The stages that this one reads, as written, and the streams that can come from each."""
 
     @property
     def stopping(self) -> bool:
@@ -54,24 +56,31 @@ class Context(Protocol):
     def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
         """A writable, C-contiguous array in shared memory; its contents are undefined."""
 
-    def count_failed(self, reason: str, frames: int = 1) -> None:
-        """Account for frames that a producer lost before it could yield them."""
+    def count_failed(self, reason: str, frames: int = 1, stream: str = "") -> None:
+        """Account for frames that this stage will not give: a producer lost them, a transform
+        gave them up. `stream`: a producer's own where it is left out."""
 
 
 class LocalContext:
     """The context of a stage that runs alone: loans are ordinary arrays."""
 
-    def __init__(self, stage: str = "stage", stream: str = "") -> None:
+    def __init__(
+        self,
+        stage: str = "stage",
+        stream: str = "",
+        inputs: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
         self.stage = stage
         self.stream = stream or stage
         self.first_seq = 0
+        self.inputs = inputs or {}
         self.stopping = False
         self.failed: dict[str, int] = {}
 
     def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
         return np.empty(shape, dtype)
 
-    def count_failed(self, reason: str, frames: int = 1) -> None:
+    def count_failed(self, reason: str, frames: int = 1, stream: str = "") -> None:
         self.failed[reason] = self.failed.get(reason, 0) + frames
 
 
@@ -137,6 +146,23 @@ class Transform(Stage):
     @abstractmethod
     def process(self, frame: Frame) -> Result:
         """The frame(s) to pass on; None ends this frame here."""
+
+    @property
+    def frames_held(self) -> int:
+        """How many frames of an input it may keep beside the one it works on; known after open().
+
+        A stage that keeps more takes the credits that its next frames need.
+        """
+        return 0
+
+    def tick(self) -> Result:
+        """Called when no frame has come for a moment (half a second at most): what has become
+        due. Such frames carry a stream and seq of their own."""
+        return None
+
+    def end_of_stream(self, stream: str) -> Result:
+        """Called once per stream, after its last frame: what it still gives, as for tick()."""
+        return None
 
 
 class AsyncTransform(Stage):

@@ -26,6 +26,7 @@ BUILT_IN: dict[str, str] = {
     "annotate": "ovpipe.stages.annotate:Annotate",
     "jsonl": "ovpipe.stages.jsonl:Jsonl",
     "video-writer": "ovpipe.stages.video_writer:VideoWriter",
+    "join": "ovpipe.stages.join:Join",
     "log": "ovpipe.stages.log:Log",
 }
 

@@ -67,6 +67,7 @@ class Crew:
             kind=plan.kind,
             options=dict(plan.options),
             stream=plan.stream,
+            inputs=self.plan.inputs(plan.stage),
             first_seq=first_seq,
             endless=plan.policy.restart == "always",
             folder=str(self.plan.graph.folder),

@@ -47,6 +47,7 @@ class EdgeLink:
     index: int
     edge: int
     sender: int
+    source: str
     receiver: int
     depth: int
     when_full: WhenFull
@@ -58,6 +59,7 @@ class EdgeLink:
         return Link(
             index=self.index,
             sender=self.sender,
+            source=self.source,
             receiver=self.receiver,
             records=min(self.depth + capacity, MAX_RECORDS),
             when_full=self.when_full,
@@ -81,6 +83,10 @@ class Plan:
     def layout(self) -> Layout:
         """The ledger's layout."""
         return Layout(len(self.workers), len(self.links), len(self.streams))
+
+    def inputs(self, stage: str) -> dict[str, tuple[str, ...]]:
+        """The stages that one reads, and the streams that can come from each."""
+        return {edge.source: edge.streams for edge in self.graph.edges if edge.target == stage}
 
     def downstream(self, worker: int) -> list[EdgeLink]:
         """Every link that a frame of `worker` can travel on, upstream before downstream."""
@@ -135,6 +141,7 @@ def make_plan(graph: Graph) -> Plan:
                         index=len(links),
                         edge=edge.index,
                         sender=sender,
+                        source=edge.source,
                         receiver=receiver,
                         depth=edge.depth,
                         when_full=edge.when_full,

@@ -167,12 +167,12 @@ class Receiver:
             lambda outcome: self._finish(inlet, record, generation, outcome), len(message.arrays)
         )
         try:
-            return self._frame(message, lease), lease
+            return self._frame(message, lease, link.source), lease
         except _MALFORMED_ERRORS:
             self._finish(inlet, record, generation, _MALFORMED)
             return None
 
-    def _frame(self, message: Message, lease: Lease) -> Frame:
+    def _frame(self, message: Message, lease: Lease, source: str) -> Frame:
         arrays: dict[str, Any] = {}
         for ref in message.arrays:
             root = self._shared.pool(ref.pool).view(ref.slot, ref.dtype, ref.shape)
@@ -197,6 +197,7 @@ class Receiver:
             seq=message.seq,
             pts_ns=None if message.pts_ns == NO_PTS else message.pts_ns,
             captured_ns=message.captured_ns,
+            source=source,
         )
 
     def _finish(self, inlet: _Inlet, record: int, generation: int, outcome: int) -> None:

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -56,10 +56,12 @@ class SourceEnded(OvpipeError):
 class _Context:
     """What the stage sees of its worker (stages.base.Context)."""
 
-    def __init__(self, worker: Worker, stage: str, stream: str) -> None:
-        self.stage = stage
-        self.stream = stream
-        self.first_seq: int = worker.member.assignment["first_seq"]
+    def __init__(self, worker: Worker, assignment: Mapping[str, Any]) -> None:
+        self.stage: str = assignment["stage"]
+        self.stream: str = assignment["stream"]
+        self.first_seq: int = assignment["first_seq"]
+        inputs: dict[str, list[str]] = assignment["inputs"]
+        self.inputs: Mapping[str, tuple[str, ...]] = {k: tuple(v) for k, v in inputs.items()}
         self._worker = worker
 
     @property
@@ -69,8 +71,8 @@ class _Context:
     def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         return self._worker.sender.loan(shape, dtype)
 
-    def count_failed(self, reason: str, frames: int = 1) -> None:
-        self._worker.count_failed(self.stream, CODE[reason], frames)
+    def count_failed(self, reason: str, frames: int = 1, stream: str = "") -> None:
+        self._worker.count_failed(stream or self.stream, CODE[reason], frames)
 
 
 class _Job:
@@ -105,7 +107,11 @@ class Worker:
         stage = self._make()
         try:
             stage.open()
-            capacity = stage.capacity if isinstance(stage, AsyncTransform) else 1
+            capacity = 1
+            if isinstance(stage, AsyncTransform):
+                capacity = stage.capacity
+            elif isinstance(stage, Transform):
+                capacity += stage.frames_held
             member.say("ready", capacity=capacity)
             self.receiver, self.sender, self._mail = member.wait_for_start()
             member.shared.set_state(IDLE, now())
@@ -130,7 +136,7 @@ class Worker:
         assignment = self.member.assignment
         sys.path.insert(0, assignment["folder"])
         stage = stage_class(assignment["kind"])(**assignment["options"])
-        stage.bind(_Context(self, assignment["stage"], assignment["stream"]))
+        stage.bind(_Context(self, assignment))
         return stage
 
     # -- the three loops ----------------------------------------------------------------
@@ -173,6 +179,8 @@ class Worker:
         while not self.receiver.finished:
             message = self._next()
             if message is None:
+                if isinstance(stage, Transform):
+                    self._publish_all(stage.tick())
                 continue
             if isinstance(message, Departed) or message.kind == wire.EOS:
                 for stream in self._ends(message):
@@ -272,17 +280,20 @@ class Worker:
 
     # -- frames out, messages in --------------------------------------------------------
 
-    def _publish_all(self, result: Result, origin: Frame) -> None:
+    def _publish_all(self, result: Result, origin: Frame | None = None) -> None:
+        """Send what a stage gave; `origin` fills in what its frames leave unset."""
         if result is None:
             return
         for frame in (result,) if isinstance(result, Frame) else result:
-            if frame.seq == UNSET or not frame.stream:
+            if origin is not None and (frame.seq == UNSET or not frame.stream):
                 frame = frame.stamped(
                     frame.stream or origin.stream,
                     origin.seq if frame.seq == UNSET else frame.seq,
                     origin.captured_ns,
                     origin.pts_ns,
                 )
+            if frame.seq == UNSET:
+                raise OvpipeError("a frame of tick() or end_of_stream() must have a seq of its own")
             index = self.stream_index.get(frame.stream)
             if index is None:
                 raise OvpipeError(
@@ -320,6 +331,8 @@ class Worker:
         if isinstance(stage, Consumer):
             self.member.shared.set_state(WORKING, time.monotonic_ns())
             stage.end_of_stream(self.member.streams[stream])
+        elif isinstance(stage, Transform):
+            self._publish_all(stage.end_of_stream(self.member.streams[stream]))
         self.sender.end_of_stream(stream)
         self.receiver.close_stream(stream)
 

@@ -1,11 +1,23 @@
 """Stages that meet at edges: sources that say when they are done, readers that wait for it."""
 
 import os
+import signal
 import time
 
-from tests.support.stages import Check, Count
+import ovpipe
+from ovpipe.stages.join import Join
+from tests.support.stages import Check, Count, number
 
 WATCHDOG_S = 30.0
+
+
+def wait(path):
+    """Return once the file is there."""
+    deadline = time.monotonic() + WATCHDOG_S
+    while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise TimeoutError(path)
+        time.sleep(0.002)
 
 
 class Marks(Count):
@@ -30,13 +42,96 @@ class Waits(Check):
     seqs: str = ""
 
     def consume(self, frame):
-        deadline = time.monotonic() + WATCHDOG_S
-        while not os.path.exists(self.until):
-            if time.monotonic() > deadline:
-                raise TimeoutError(self.until)
-            time.sleep(0.002)
+        wait(self.until)
         super().consume(frame)
 
     def end_of_stream(self, stream):
         with open(self.seqs, "w") as file:
             print(*self.seen.get(stream, []), file=file)
+
+
+class Echoes(Count):
+    """Gives the next frame once somebody has answered the one before with a file."""
+
+    folder: str = ""
+
+    def frames(self):
+        for seq in range(self.count):
+            yield self.make(seq)
+            wait(os.path.join(self.folder, str(seq)))
+
+
+class Answers(Check):
+    """Makes a file for each frame."""
+
+    folder: str = ""
+
+    def consume(self, frame):
+        super().consume(frame)
+        open(os.path.join(self.folder, str(frame.seq)), "x").close()
+
+
+class Slow(ovpipe.Transform):
+    """Takes its time."""
+
+    pause_s: float = 0.003
+
+    def process(self, frame):
+        time.sleep(self.pause_s)
+        return frame
+
+
+class Last(ovpipe.Transform):
+    """Gives the last frame of each stream only, when the stream has ended."""
+
+    def open(self):
+        self.last = {}
+
+    def process(self, frame):
+        self.last[frame.stream] = frame
+
+    def end_of_stream(self, stream):
+        return self.last.pop(stream, None)
+
+
+class Metas(ovpipe.Consumer):
+    """Writes a line about each frame: stream, seq, meta, names of arrays."""
+
+    path: str = ""
+
+    def open(self):
+        self.lines = []
+
+    def consume(self, frame):
+        if frame.source != next(iter(self.context.inputs)):
+            raise ValueError(f"source {frame.source!r}, inputs {self.context.inputs}")
+        meta = ",".join(f"{k}={v}" for k, v in sorted(frame.meta.items()))
+        names = sorted(frame.arrays)
+        self.lines.append(f"{frame.stream} {frame.seq} {number(frame)} {meta} {names}\n")
+
+    def close(self):
+        with open(self.path, "w") as file:
+            file.writelines(self.lines)
+
+
+def note(frame, name: str):
+    """A word of the stage's own."""
+    return frame.with_(meta={name: frame.seq})
+
+
+def copied(frame):
+    """The same array, at another place."""
+    return frame.with_(arrays={"x": frame.arrays["x"].copy()})
+
+
+class MortalJoin(Join):
+    """Kills itself once, with frames in its hands."""
+
+    at: int = 50
+    mark: str = ""
+
+    def process(self, frame):
+        if frame.seq == self.at and not os.path.exists(self.mark):
+            open(self.mark, "x").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().process(frame)

@@ -27,7 +27,7 @@ class Post:
         self.messages.append(decode(message))
         return True
 
-    def wake(self, address):
+    def wake(self, address, gone=lambda: False):
         pass
 
     def forget(self, address):
@@ -45,6 +45,7 @@ class OneLink:
         self.link = Link(
             index=0,
             sender=SENDER,
+            source="first",
             receiver=RECEIVER,
             records=depth + capacity,
             when_full=when_full,

@@ -196,3 +196,14 @@ def test_a_graph_holds_its_law_or_is_refused(drawn):
     for s in g.stages:
         assert (s.role == "producer") == (not any(e.target == s.name for e in g.edges))
     assert Graph.from_json(json.loads(json.dumps(g.to_json()))).to_json() == g.to_json()
+
+
+def test_a_join_of_one_is_refused():
+    join = StageSpec("both", "join", "transform", inputs=(InputSpec("src"),))
+    assert "a join needs two inputs or more" in problems(src(), join)[0]
+
+
+def test_a_receiver_knows_what_it_reads_and_which_streams_come_from_where():
+    plan = make_plan(graph(src("a"), src("b"), stage("m", inputs=["b"]), sink("z", ["m", "a"])))
+    assert plan.inputs("z") == {"m": ("b",), "a": ("a",)}
+    assert plan.inputs("a") == {}
