@@ -12,6 +12,10 @@ message, no count that a dead process could have left wrong. Links are read from
 downstream, and a forwarding worker claims on its outputs before it finishes its input, so a
 frame that moves while it is looked for is seen at least once.
 
+Pools are never given back, and one serves all sizes down to half its slots'. The first few are
+made as large as asked, further ones for other sizes are powers of two: so a source that keeps
+changing its size needs memory by its largest frames, not by how many sizes it has had.
+
 While a receiver is away, waiting for its restart, frames for it are claimed and not sent; its
 successor is sent all that are still INFLIGHT, in order, and the ends of streams behind them. A
 successor of a sender takes over the records that it finds in use; it cannot send them again and
@@ -56,6 +60,7 @@ from ovpipe.transport.shared import SharedMemory
 from ovpipe.transport.wire import ArrayRef, encode_body, encode_eos, encode_frame
 
 _FIRST_SLOTS = 8
+_EXACT_POOLS = 4
 _SHARE_BELOW = 1 << 16
 _STALE_MESSAGES = 256
 _WAIT_MS = 100
@@ -165,6 +170,8 @@ class Sender:
                     if pool.number << 32 | slot not in busy:
                         return pool, slot
         # Every slot is in somebody's hands. Records bound how many can be, so this ends.
+        if not slots and len(self._pools) >= _EXACT_POOLS:
+            size = slot_size(1 << (size - 1).bit_length())
         pool = self._request_pool(max(slots, _FIRST_SLOTS), size)
         self._pools.append(pool)
         return pool, 0

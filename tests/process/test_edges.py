@@ -59,3 +59,37 @@ def test_one_edge_that_drops_takes_nothing_from_one_that_blocks(ovpipe_run, tmp_
     assert ended.ledger["src", "fast"]["delivered"] == 100
     assert ended.ledger["src", "slow"]["dropped"] == {"queue_full": 98}
     assert seqs.read_text() == "0 1\n"
+
+
+def test_below_a_live_source_nobody_is_waited_for_however_far_away(ovpipe_run, tmp_path):
+    mark, seqs = tmp_path / "mark", tmp_path / "seqs"
+    stages = {
+        "src": {"kind": E + "Marks", "count": 400, "mark": str(mark), "alive": True},
+        "one": {"kind": S + "tag"},
+        "two": {"kind": S + "tag"},
+        "sink": {"kind": E + "Waits", "until": str(mark), "seqs": str(seqs)},
+    }
+    ended = ovpipe_run(stages).balanced()
+    assert ended.code == 0, ended.err
+    rows = list(ended.ledger.values())
+    assert rows[0]["claimed"] == 400
+    for before, after in zip(rows, rows[1:], strict=False):
+        assert after["claimed"] == before["delivered"], "each frame delivered goes on"
+    assert sum(row["dropped"].get("queue_full", 0) for row in rows) + len(
+        seqs.read_text().split()
+    ) == 400  # fmt: skip
+    assert seqs.read_text().split()[-1] == "399", "the newest always arrives"
+
+
+def test_a_file_beside_a_live_source_loses_nothing_on_its_own_edges(ovpipe_run):
+    stages = {
+        "live": {"kind": S + "LiveCount", "count": 500},
+        "file": {"kind": S + "Count", "count": 100},
+        "slow": {"kind": E + "Slow", "inputs": "file"},
+        "both": {"kind": S + "tag", "inputs": ["live", "slow"]},
+        "sink": {"kind": S + "Check", "inputs": "both"},
+    }
+    ended = ovpipe_run(stages).balanced()
+    assert ended.code == 0, ended.err
+    rows = {(r["source"], r["stream"]): r for r in ended.summary["ledger"]}
+    assert rows["file", "file"]["delivered"] == rows["slow", "file"]["delivered"] == 100

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import sys
 import time
+
+import numpy as np
 
 import ovpipe
 from ovpipe.stages.join import Join
@@ -135,3 +138,66 @@ class MortalJoin(Join):
             open(self.mark, "x").close()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().process(frame)
+
+
+class Resizes(ovpipe.Producer):
+    """Pictures of several sizes in turn, `each` of one, painted with their number.
+
+    Waits for `until` at its end, so that somebody can look at the run.
+    """
+
+    sizes: list[str]
+    each: int = 20
+    rounds: int = 1
+    until: str = ""
+
+    def frames(self):
+        seq = 0
+        for size in self.sizes * self.rounds:
+            width, height = map(int, size.split("x"))
+            for _ in range(self.each):
+                picture = self.loan((height, width, 3), np.uint8)
+                picture[:] = paint(seq, width)
+                yield ovpipe.Frame(image=ovpipe.Image(picture), meta={"size": size})
+                seq += 1
+        print("under way", file=sys.stderr, flush=True)
+        if self.until:
+            wait(self.until)
+
+
+def paint(seq, width):
+    """One row of the picture `seq`; each row and each picture is another."""
+    return ((np.arange(width * 3) * 7 + seq * 31) % 251).astype(np.uint8).reshape(width, 3)
+
+
+class Album(ovpipe.Consumer):
+    """Keeps the last pictures, and looks at all of them again whenever one comes."""
+
+    keep: int = 10
+    path: str = ""
+
+    def open(self):
+        self.kept = []
+        self.sizes = []
+
+    def consume(self, frame):
+        picture = frame.image.data
+        width, height = map(int, frame.meta["size"].split("x"))
+        if picture.shape != (height, width, 3):
+            raise ValueError(f"{picture.shape} is not {frame.meta['size']}")
+        self.kept = [*self.kept, (frame.seq, picture)][-self.keep - 1 :]
+        for seq, old in self.kept:
+            if not (old == paint(seq, old.shape[1])).all():
+                raise ValueError(f"picture {seq} has changed")
+        if self.sizes[-1:] != [frame.meta["size"]]:
+            self.sizes.append(frame.meta["size"])
+
+    def close(self):
+        self.kept = []
+        with open(self.path, "w") as file:
+            print(*self.sizes, file=file)
+
+
+def copied_image(frame):
+    """The same picture, from outside of shared memory."""
+    return frame.with_(image=ovpipe.Image(frame.image.data.copy()))

@@ -1,5 +1,8 @@
 """What a sender does without a credit, on both ends of one link in one process."""
 
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -86,3 +89,14 @@ def test_nobody_waits_for_a_receiver_that_is_gone(link):
     one.peers.leave(one.link.receiver, 0, returns=False)
     one.sender.publish(frame(0), 0)
     assert one.rows()[0].failed == {"link_lost": 1}
+
+
+def test_what_is_too_old_when_the_receiver_comes_to_it_is_stale(link):
+    one = link("block", depth=4, max_age_ns=10**9)
+    now = time.monotonic_ns()
+    for seq, age_s in enumerate([0, 5, 0, 2]):
+        captured = now - age_s * 10**9 + 60 * 10**9 * (age_s == 0)  # or it would grow old here
+        one.sender.publish(replace(frame(seq), captured_ns=captured), 0)
+    assert drain(one) == [0, 2]
+    row = one.rows()[0]
+    assert (row.claimed, row.delivered, row.dropped) == (4, 2, {"stale": 2})

@@ -207,3 +207,16 @@ def test_a_receiver_knows_what_it_reads_and_which_streams_come_from_where():
     plan = make_plan(graph(src("a"), src("b"), stage("m", inputs=["b"]), sink("z", ["m", "a"])))
     assert plan.inputs("z") == {"m": ("b",), "a": ("a",)}
     assert plan.inputs("a") == {}
+
+
+def test_liveness_goes_all_the_way_down_and_what_is_written_wins():
+    a = StageSpec("a", "x", "transform", inputs=(InputSpec("live", when_full="block"),))
+    b = StageSpec("b", "x", "transform", inputs=(InputSpec("a"), InputSpec("file")))
+    z = StageSpec("z", "x", "consumer", inputs=(InputSpec("b", when_full="drop_newest"),))
+    g = graph(src("live", live=True), src("file"), a, b, sink("y", ["b"]), z)
+    policy = {(e.source, e.target): (e.when_full, e.live) for e in g.edges}
+    assert policy == {
+        ("live", "a"): ("block", True), ("a", "b"): ("drop_oldest", True),
+        ("file", "b"): ("block", False), ("b", "y"): ("drop_oldest", True),
+        ("b", "z"): ("drop_newest", True),
+    }  # fmt: skip
