@@ -1,5 +1,7 @@
 """Edges at their limits: who is refused, who makes room, and that each is counted."""
 
+import itertools
+
 import pytest
 
 from tests.process.conftest import S
@@ -73,7 +75,7 @@ def test_below_a_live_source_nobody_is_waited_for_however_far_away(ovpipe_run, t
     assert ended.code == 0, ended.err
     rows = list(ended.ledger.values())
     assert rows[0]["claimed"] == 400
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         assert after["claimed"] == before["delivered"], "each frame delivered goes on"
     assert sum(row["dropped"].get("queue_full", 0) for row in rows) + len(
         seqs.read_text().split()
