@@ -60,6 +60,9 @@ class Context(Protocol):
         """Account for frames that this stage will not give: a producer lost them, a transform
         gave them up. `stream`: a producer's own where it is left out."""
 
+    def waiting(self) -> None:
+        """Say, at each turn of a wait for its source, that a producer is idle and not hung."""
+
 
 class LocalContext:
     """The context of a stage that runs alone: loans are ordinary arrays."""
@@ -82,6 +85,9 @@ class LocalContext:
 
     def count_failed(self, reason: str, frames: int = 1, stream: str = "") -> None:
         self.failed[reason] = self.failed.get(reason, 0) + frames
+
+    def waiting(self) -> None:
+        pass
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))

@@ -1,21 +1,22 @@
-"""Media: what the video stage knows about files and about pictures as decoders give them.
+"""Media: what the video stage knows about containers and about pictures as decoders give them.
 
-Paths and URLs -> files; a file -> an open container whose declared size is within bounds; a
-decoded picture -> planes. Functions only; `av` is imported by the first one that opens a file.
+A file or an address -> an open container whose declared size is within bounds; a container ->
+decoded pictures; a picture -> planes. Functions only; `av` is imported by the first that opens.
 
-Law: no memory is taken for a picture before its declared size was checked, and nothing but local
-files is read, whatever a playlist inside them names.
+Law: no memory is taken for a picture before its declared size was checked, also where the size
+changes in mid-stream. Out of a local file nothing but local files is read, whatever a playlist
+inside it names.
 """
 
 from __future__ import annotations
 
 import io
 import re
-import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ MAX_SIDE = 16384
 MAX_PIXELS = 256 * 2**20
 _PLAYLISTS = {"hls", "dash", "concat", "sdp"}  # may wait for ever for more to be named
 _NOT_VIDEO = {"tty"}  # FFmpeg would draw any text file as a terminal
+_MAX_DEMUX_ERRORS = 5
 _MAX_IMAGE_FILE_BYTES = 4 * MAX_PIXELS
 _MATRIX: dict[int, Matrix] = {0: "bt601", 1: "bt709", 2: "bt601", 5: "bt601", 6: "bt601"}
 _MPEG, _JPEG = 1, 2  # AVColorRange
@@ -35,12 +37,9 @@ _NS = 10**9
 _PTS_LIMIT = 2**62
 
 
-def open_container(path: Path, still: bool) -> Any:
-    """An av container with a video stream to decode. PreflightError where it has none."""
+def open_file(path: Path, still: bool, hardware: Any = None) -> Any:
+    """An av container of a file, with video to decode. PreflightError where it has none."""
     av = library()
-    # Until PyAV 19, a title that is not UTF-8 made the whole file unreadable.
-    old = int(av.__version__.partition(".")[0]) < 19
-    tolerant: dict[str, Any] = {"metadata_errors": "replace"} if old else {}
     try:
         if still and path.stat().st_size > _MAX_IMAGE_FILE_BYTES:
             raise PreflightError(f"image '{path}' is larger than {_MAX_IMAGE_FILE_BYTES} bytes")
@@ -49,34 +48,151 @@ def open_container(path: Path, still: bool) -> Any:
         container = av.open(
             io.BytesIO(path.read_bytes()) if still else f"file:{path}",
             options={} if still else {"protocol_whitelist": "file,crypto,data"},
-            **tolerant,
+            hwaccel=None if still else hardware,
+            **_tolerant(av),
         )
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise unreadable(path, error) from None
-    try:
+    with _closed_on_error(container):
         if container.format.name in _PLAYLISTS:
             raise PreflightError(f"'{path}' is a playlist; give the videos that it names")
         if container.format.name in _NOT_VIDEO:
             raise unreadable(path, ValueError())
-        if not container.streams.video:
-            raise PreflightError(f"no video stream in '{path}'; give a video or an image")
-        stream = container.streams.video[0]
-        context = stream.codec_context
-        if context is None:
-            raise PreflightError(
-                f"no decoder for the video in '{path}'; convert it, to H.264 for example"
-            )
+        context = _video(container, f"'{path}'", 1 if still else 2)
         if (context.width, context.height) == (0, 0):
             raise unreadable(path, ValueError())
         check_size(f"'{path}'", context.width, context.height)
-    except PreflightError:
+    return container
+
+
+def open_address(shown: str, how: dict[str, Any], timeout_s: float, hardware: Any = None) -> Any:
+    """An av container of a device or a network source (`how`: the arguments of av.open).
+
+    Raises what FFmpeg raises, whose text may hold the password: say `reason(error)` only. No call
+    of the container lasts much longer than `timeout_s`.
+    """
+    av = library()
+    limits = (timeout_s, timeout_s)
+    container = av.open(**how, timeout=limits, hwaccel=hardware, **_tolerant(av))
+    with _closed_on_error(container):
+        context = _video(container, f"'{shown}'", 2)
+        if (context.width, context.height) != (0, 0):  # else known with the first key frame
+            check_size(f"'{shown}'", context.width, context.height)
+    return container
+
+
+def _tolerant(av: Any) -> dict[str, Any]:
+    """Until PyAV 19, a title that is not UTF-8 made the whole file unreadable."""
+    old = int(av.__version__.partition(".")[0]) < 19
+    return {"metadata_errors": "replace"} if old else {}
+
+
+@contextmanager
+def _closed_on_error(container: Any) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
         container.close()
         raise
+
+
+def _video(container: Any, what: str, threads: int) -> Any:
+    """The codec context of the container's first video stream, made ready."""
+    if not container.streams.video:
+        raise PreflightError(f"no video stream in {what}; give a video or an image")
+    stream = container.streams.video[0]
+    context = stream.codec_context
+    if context is None:
+        raise PreflightError(
+            f"no decoder for the video in {what}; convert it, to H.264 for example"
+        )
     # Threads per slice cost nothing where there are no slices; threads per frame cost 15 to 60 %
     # more CPU, which the stages beside this one need.
     stream.thread_type = "SLICE"
-    context.thread_count = 1 if still else 2
-    return container
+    context.thread_count = threads
+    context.options = {"max_pixels": str(MAX_PIXELS)}
+    return context
+
+
+def pictures(
+    container: Any,
+    stopping: Callable[[], bool],
+    count_error: Callable[[], None],
+    patient: bool = True,
+) -> Iterator[Any]:
+    """Decoded pictures of the first video stream, until its end or `stopping`.
+
+    Each packet that cannot be decoded is counted, and the rest goes on; a demuxer that fails
+    several times on end has ended. Not `patient`: a demuxer's error is raised.
+    """
+    errors = library().error.FFmpegError
+    stream = container.streams.video[0]
+    packets, end, failures, demux_failures = 0, 0.0, 0, 0
+    demuxer = container.demux(stream)
+    while not stopping():
+        try:
+            packet = next(demuxer, None)
+        except errors:
+            if not patient:
+                raise
+            failures += 1
+            demux_failures += 1
+            count_error()
+            if demux_failures == _MAX_DEMUX_ERRORS:
+                return
+            demuxer = container.demux(stream)
+            continue
+        if packet is None:
+            break
+        demux_failures = 0
+        if packet.size:
+            packets += 1
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * stream.time_base))
+        try:
+            decoded = packet.decode()
+        except errors:
+            failures += 1
+            count_error()
+            continue
+        for picture in decoded:
+            if stopping():
+                return
+            if within_bounds(picture.width, picture.height):
+                yield picture
+            else:
+                failures += 1
+                count_error()
+    else:
+        return
+    if not failures and ends_early(container, stream, packets, end):
+        count_error()
+
+
+def accelerator(choice: str) -> Any:
+    """What av.open takes to decode with hardware; None for software.
+
+    `auto` tries what there is and is content with software. PreflightError where a device that
+    was named is not there.
+    """
+    if choice == "none":
+        return None
+    av = library()
+    from av.codec.hwaccel import HWAccel, hwdevices_available
+
+    known = hwdevices_available()
+    for name in known if choice == "auto" else (choice,):
+        try:
+            HWAccel(name).create(av.Codec("h264", "r"))
+        except (av.error.FFmpegError, NotImplementedError, ValueError):
+            continue
+        return HWAccel(name)
+    if choice == "auto":
+        return None
+    raise PreflightError(
+        f"hwaccel: no '{choice}' here; this FFmpeg knows {', '.join(known) or 'none'}, and the "
+        "device must be there too; `auto` takes what there is"
+    )
 
 
 def library() -> Any:
@@ -99,9 +215,22 @@ def unreadable(path: Path, error: BaseException) -> PreflightError:
     )
 
 
+def reason(error: BaseException) -> str:
+    """What FFmpeg said, without the URL that its errors quote."""
+    if isinstance(error, PreflightError):
+        return str(error)
+    text = getattr(error, "strerror", None) or type(error).__name__
+    return "no answer in time" if text == "Immediate exit requested" else str(text)
+
+
+def within_bounds(width: int, height: int) -> bool:
+    """Whether a picture of ours may have this size."""
+    return 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS
+
+
 def check_size(what: str, width: int, height: int) -> None:
     """PreflightError for a size that no picture of ours may have."""
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
+    if not within_bounds(width, height):
         raise PreflightError(
             f"{what}: pictures of {width}x{height} cannot be read; at most {MAX_SIDE} pixels a "
             f"side and {MAX_PIXELS} in all; scale it down first"
@@ -156,29 +285,6 @@ def ends_early(container: Any, stream: Any, packets: int, end_s: float) -> bool:
         return False
     hours, minutes, seconds = promised.groups()
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - end_s > 0.5
-
-
-def local_path(url: str) -> Path:
-    """The path that `url` means; PreflightError where it is none of this machine's files."""
-    # A path may hold a colon; a scheme has "//" behind it, or is `file:`.
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://|(file):", url)
-    if scheme and (scheme[1] or scheme[2]).lower() != "file":
-        raise PreflightError(
-            f"'{scheme[0]}...': live and network sources are not supported yet; "
-            "give the path of a video, an image or a folder of images"
-        )
-    path = Path(unquote(urlsplit(url).path) if scheme else url).expanduser()
-    if not url:
-        raise PreflightError("url is empty; give the path of a video, an image or a folder")
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise PreflightError(f"cannot open '{path}': {error.strerror}; check the path") from None
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
-        raise PreflightError(
-            f"'{path}' is a device; live sources are not supported yet; give a file or a folder"
-        )
-    return path
 
 
 def images_in(folder: Path) -> tuple[Path, ...]:

@@ -1,56 +1,83 @@
-"""Video: frames of a video file, an image, or a folder of images, as fast as they are taken.
+"""Video: frames of a file, an image, a folder of images, a camera or a stream of the network.
 
 Law: every frame that leaves holds exactly the picture's pixels in a shape that fits them, in the
 order of decoding. What cannot be decoded is counted as `decode_error`, once a packet (or image),
-once more where the file ends before its time, and the rest goes on. Only what can be known before
-the first frame (no such file, no video in it, a size beyond bounds) ends the run. A successor
-decodes what came before its first frame again and leaves it out, so that it goes on exactly there.
+once more where a file ends before its time, and the rest goes on. Of a file, only what can be
+known before the first frame (no such file, no video in it, a size beyond bounds) ends the run; a
+live source that is away, silent or refuses the password never does (`ovpipe.stages.watch`). A
+successor decodes what came before a file's first frame again and leaves it out, so that it goes on
+exactly there.
 
 Pixels are carried as I420, which is what decoders give: the planes are copied once, into shared
 memory. swscale converts where the decoder's format is another one. I420 halves the colour planes,
 so it has no odd sizes: such pictures are carried as BGR. Sources in RGB become BT.601, limited
-range, the one that every converter is fastest at. Where a file does not say its matrix it is
+range, the one that every converter is fastest at. Where a source does not say its matrix it is
 BT.601, as swscale reads it. Pictures are turned upright as the file says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import field
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
 from ovpipe.errors import PreflightError
 from ovpipe.frame import Frame, Image, ImageFormat
 from ovpipe.options import Duration, Size
+from ovpipe.stages.address import Address, Transport, address, how_to_open, local_path
 from ovpipe.stages.base import Producer
+from ovpipe.stages.camera import Timing
+from ovpipe.stages.feed import Feed, Picture
 from ovpipe.stages.media import (
     STILLS,
+    accelerator,
     check_size,
-    ends_early,
     images_in,
     library,
-    local_path,
     nanoseconds,
-    open_container,
+    open_address,
+    open_file,
+    pictures,
     planar,
     plane,
+    reason,
     unreadable,
 )
+from ovpipe.stages.timeline import Timeline
+from ovpipe.stages.watch import Watch
 
 _NS = 10**9
-_MAX_DEMUX_ERRORS = 5
+_KEYFRAMES_SILENCE_S = 30.0  # key frames alone are far apart
+_FIRST_FRAME_S = 10.0
 
 
 class Video(Producer):
-    """Frames of a video file, an image, or a folder of images."""
+    """Frames of a video file, images, a camera, or a stream of the network."""
 
     requires: ClassVar[dict[str, str]] = {"av": "video"}
 
-    url: Annotated[str, "path of a video, an image or a folder of images; file: URLs too"]
+    url: Annotated[
+        str,
+        "path of a video, an image or a folder of images; /dev/video0; "
+        "rtsp:, rtmp:, http: and other addresses",
+    ]
+    username: Annotated[str, "name for a network source"] = ""
+    password: Annotated[str, "password for a network source; use a variable"] = ""
+    # Never None once the stage is made.
+    live: Annotated[bool | None, "has no end; default: by the url"] = None  # type: ignore[assignment]
+    transport: Annotated[Transport, "how RTSP carries its packets"] = "tcp"
+    timeout: Annotated[Duration, Gt(0), "silence after which a live source is connected anew"] = 5.0
+    options: Annotated[dict[str, str], "further options of FFmpeg's for a device or address"] = (
+        field(default_factory=dict)
+    )
+    hwaccel: Annotated[str, "decode with hardware: auto, cuda, vaapi, qsv ...; or none"] = "none"
+    keyframes: Annotated[bool, "decode key frames only"] = False
     fps: Annotated[float, Ge(0), "at most so many frames per second of video; 0: all"] = 0.0
     loop: Annotated[bool, "begin again at the end"] = False
     start: Annotated[Duration, Ge(0), "where in the video to begin"] = 0.0
@@ -62,6 +89,9 @@ class Video(Producer):
 
     _paths: tuple[Path, ...] = ()
     _stills: bool = False
+    _source: Address | None = None
+    _endless: bool = False
+    _hardware: Any = None
     _first: Any = None
     _offset_ns: int = 0
     _end_ns: int = 0
@@ -69,16 +99,42 @@ class Video(Producer):
     _errors: Any = None
     _skip: int = 0
 
+    def __post_init__(self) -> None:
+        """Whether the source is live, where the user does not say."""
+        self._endless = bool(self.live)
+        try:
+            self._source = address(self.url, self.username, self.password, self.live)
+        except PreflightError:
+            self.live = bool(self.live)  # open() says what is wrong
+        else:
+            self._endless = self._source.live and self._source.certain
+            self.live = self._source.live
+
     def open(self) -> None:
-        """Look at the source; PreflightError says what is wrong with it."""
+        """Look at the source; PreflightError says what is wrong with it.
+
+        A live source is not connected to yet.
+        """
         if self.size is not None:
             check_size(str(self.size), *self.size)
         self._errors = library().error.FFmpegError
-        path = local_path(self.url)
+        self._hardware = accelerator(self.hwaccel)
+        source = address(self.url, self.username, self.password, self.live)
+        if self.live:
+            if self.loop or self.start or self.duration is not None:
+                raise PreflightError(
+                    f"'{source.shown}' is live: it has no loop, start or duration; "
+                    "if it is a file, say `live: false`"
+                )
+            return
+        if source.path is None or source.device:
+            self._first = self._opened(source)
+            return
+        path = local_path(source)
         self._paths = images_in(path) if path.is_dir() else (path,)
         self._stills = path.is_dir() or path.suffix.lower() in STILLS
         if not path.is_dir():
-            self._first = open_container(path, self._stills)
+            self._first = open_file(path, self._stills, self._hardware)
             if self._stills:
                 try:
                     next(self._first.decode(video=0))
@@ -93,12 +149,16 @@ class Video(Producer):
 
     def frames(self) -> Iterator[Frame]:
         """All frames; with `loop`, for ever, with times that go on rising."""
+        assert self._source is not None
+        if self.live:
+            yield from self._watched(self._source)
+            return
         self._skip = first = self.context.first_seq
         given = True
         while given and not self.context.stopping:
             given = False
             self._slot = None
-            for path in self._paths:
+            for path in self._paths or (None,):
                 for frame in self._frames_of(path):
                     given = True
                     if frame is not None:
@@ -124,18 +184,50 @@ class Video(Producer):
         if not self._skipped():
             self.context.count_failed("decode_error")
 
-    def _frames_of(self, path: Path) -> Iterator[Frame | None]:
-        """Its frames; None for each that is left out."""
+    def _watched(self, source: Address) -> Iterator[Frame]:
+        """Frames of a live source, through all its absences."""
+        how = how_to_open(source, self.transport, self.timeout, self.options)
+        connect = partial(open_address, source.shown, how, self.timeout, self._hardware)
+        feed = partial(Feed, connect, endless=self._endless, keyframes=self.keyframes)
+        line = Timeline()
+        silence_s = max(self.timeout, _KEYFRAMES_SILENCE_S if self.keyframes else 0.0)
+        timing = Timing(silence_s, 2 * self.timeout + max(silence_s, _FIRST_FRAME_S))
+        watch: Watch[Picture] = Watch(self.context, source.shown, feed, timing, line.restart)
+        for got in watch.frames():
+            pts_ns = line.place(got.pts_ns, got.captured_ns)
+            if self.fps and not self._due(pts_ns, round(_NS / got.fps) if got.fps else 0):
+                continue
+            image = self._image(got.picture)
+            fps = min(self.fps or got.fps, got.fps or self.fps)
+            meta = {"fps": fps} if fps else {}
+            yield Frame(image=image, pts_ns=pts_ns, captured_ns=got.captured_ns, meta=meta)
+            del image  # or the slot stays loaned while the next frame is waited for
+
+    def _opened(self, source: Address) -> Any:
+        """The container of an address that is no live source."""
+        how = how_to_open(source, self.transport, self.timeout, self.options)
+        try:
+            return open_address(source.shown, how, self.timeout, self._hardware)
+        except (self._errors, OSError, ValueError) as error:
+            raise PreflightError(f"cannot read '{source.shown}': {reason(error)}") from None
+
+    def _frames_of(self, path: Path | None) -> Iterator[Frame | None]:
+        """Frames of a file, or of the address where there is none; None: one that is left out."""
         first, self._first = self._first, None
         try:
             if first is not None and self._stills:
                 first.close()  # it was decoded to see whether it can be
                 first = None
-            container = first or open_container(path, self._stills)
+            if path is None and first is None:
+                assert self._source is not None
+                first = self._opened(self._source)
+            container = first or open_file(cast(Path, path), self._stills, self._hardware)
         except PreflightError:
             self._lost()
             return
         with container:
+            if self.keyframes:
+                container.streams.video[0].codec_context.skip_frame = "NONKEY"
             if self._stills:
                 for picture in self._pictures(container):
                     yield None if self._skipped() else Frame(image=self._image(picture))
@@ -189,42 +281,7 @@ class Video(Producer):
         return due
 
     def _pictures(self, container: Any) -> Iterator[Any]:
-        """Decoded frames. Counts each packet that cannot be decoded, and goes on."""
-        stream = container.streams.video[0]
-        packets, end, errors, demux_errors = 0, 0.0, 0, 0
-        demuxer = container.demux(stream)
-        while not self.context.stopping:
-            try:
-                packet = next(demuxer, None)
-            except self._errors:
-                errors += 1
-                demux_errors += 1
-                self._lost()
-                if demux_errors == _MAX_DEMUX_ERRORS:
-                    return
-                demuxer = container.demux(stream)
-                continue
-            if packet is None:
-                break
-            demux_errors = 0
-            if packet.size:
-                packets += 1
-                if packet.pts is not None:
-                    end = max(end, float((packet.pts + (packet.duration or 0)) * stream.time_base))
-            try:
-                pictures = packet.decode()
-            except self._errors:
-                errors += 1
-                self._lost()
-                continue
-            for picture in pictures:
-                if self.context.stopping:
-                    return
-                yield picture
-        else:
-            return
-        if not errors and ends_early(container, stream, packets, end):
-            self._lost()
+        return pictures(container, lambda: self.context.stopping, self._lost)
 
     def _image(self, picture: Any) -> Image:
         """The decoder's picture in a loaned array, in our format, size and orientation."""

@@ -74,6 +74,9 @@ class _Context:
     def count_failed(self, reason: str, frames: int = 1, stream: str = "") -> None:
         self._worker.count_failed(stream or self.stream, CODE[reason], frames)
 
+    def waiting(self) -> None:
+        self._worker.member.shared.set_state(IDLE, time.monotonic_ns())
+
 
 class _Job:
     """One frame, or one end of stream, on its way through an AsyncTransform."""

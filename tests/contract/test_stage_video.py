@@ -106,6 +106,50 @@ def test_thinning_keeps_an_even_share_and_counts_nothing_as_lost(tmp_path: Path)
     assert len(indices(Video(url=path, fps=100))) == 40
 
 
+def test_key_frames_alone(tmp_path: Path) -> None:
+    assert indices(Video(url=str(clip(tmp_path / "a.mp4")), keyframes=True)) == [0, 10, 20]
+
+
+def test_hardware_where_there_is_any(tmp_path: Path) -> None:
+    path = str(clip(tmp_path / "a.mp4"))
+    assert indices(Video(url=path, hwaccel="auto")) == ALL
+    with pytest.raises(PreflightError, match="no 'abacus' here"):
+        play(Video(url=path, hwaccel="abacus"))
+
+
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (250, 220, 10), (90, 140, 200), (255, 255, 255)]
+
+
+@pytest.mark.parametrize("color_range", [1, 2])
+@pytest.mark.parametrize("colorspace", [1, 5])
+@pytest.mark.parametrize("form", ["i420", "bgr", "rgb"])
+def test_colours_are_those_that_were_filmed(
+    tmp_path: Path, form: Any, colorspace: int, color_range: int
+) -> None:
+    path = tmp_path / "a.mkv"
+    drawn = np.repeat(np.array([COLOURS], np.uint8), 16, axis=1).repeat(48, axis=0)
+    kr, kb = (0.2126, 0.0722) if colorspace == 1 else (0.299, 0.114)  # the reference: BT.709, 601
+    r, g, b = np.moveaxis(drawn.astype(float) / 255, 2, 0)
+    y = kr * r + (1 - kr - kb) * g + kb * b
+    cb, cr = (b - y) / (2 - 2 * kb), (r - y) / (2 - 2 * kr)
+    scale, low, chroma = (219, 16, 224) if color_range == 1 else (255, 0, 255)
+    planes = [y * scale + low, cb * chroma + 128, cr * chroma + 128]
+    yuv = np.stack([np.clip(np.round(p), 0, 255).astype(np.uint8) for p in planes])
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv444p"
+        stream.codec_context.colorspace = colorspace
+        stream.codec_context.color_range = color_range
+        frame = av.VideoFrame.from_ndarray(yuv, "yuv444p")
+        frame.colorspace, frame.color_range = colorspace, color_range
+        for packet in [*stream.encode(frame), *stream.encode()]:
+            container.mux(packet)
+    image = play(Video(url=str(path), format=form))[0].image
+    assert image is not None
+    inner = np.arange(96).reshape(6, 16)[:, 4:12].reshape(-1)  # away from where colours meet
+    assert np.abs(image.rgb().astype(int) - drawn)[:, inner].max() <= 4
+
+
 def test_rounded_timestamps_do_not_thin_out_a_video_of_the_wanted_rate(tmp_path: Path) -> None:
     path = clip(tmp_path / "a.mkv", frames=40, pts=[round(i * 1000 / 30) for i in range(40)])
     assert indices(Video(url=str(path), fps=30)) == list(range(40))
@@ -318,6 +362,14 @@ def png(path: Path, width: int, height: int) -> Path:
     return path
 
 
+def giant(path: Path) -> Path:
+    """A video whose header declares 65535 x 65535."""
+    data = bytearray(clip(path, codec="ffv1").read_bytes())
+    at = data.index(b"strf") + 12
+    data[at : at + 8] = struct.pack("<ii", 65535, 65535)
+    return written(path, data)
+
+
 def sound(path: Path) -> Path:
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("pcm_s16le", rate=8000)
@@ -349,7 +401,10 @@ def written(path: Path, data: bytes) -> Path:
         (lambda d: png(d / "a.png", 65535, 65535), "16384 pixels a side"),
         (lambda d: png(d / "a.png", 30000, 10), "30000x10"),
         (lambda d: png(d / "a.png", 100, 100), "not a video"),
-        (lambda d: "rtsp://viewer:secret@10.0.0.1/sub", "not supported yet"),
+        (lambda d: giant(d / "a.avi"), "16384 pixels a side"),
+        (lambda d: "gopher://viewer:secret@10.0.0.1/sub", "no such kind of source"),
+        (lambda d: "rtsp://viewer:secret@", "names no host"),
+        (lambda d: "http://viewer:secret@127.0.0.1:9/a.mp4", "Connection refused"),
         (lambda d: "/dev/null", "device"),
         (lambda d: "", "empty"),
     ],

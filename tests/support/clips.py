@@ -45,10 +45,11 @@ def clip(
     colorspace: int = 5,
     color_range: int = 1,
     pts: list[int] | None = None,
+    codec_options: dict[str, str] | None = None,
 ) -> Path:
     """A clip at `path`, its container chosen by the suffix; `pts` in milliseconds."""
     with av.open(str(path), "w", options=options or {}) as container:
-        stream: Any = container.add_stream(codec, rate=RATE)
+        stream: Any = container.add_stream(codec, rate=RATE, options=codec_options)
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         stream.codec_context.gop_size = 10
         stream.codec_context.colorspace = colorspace
