@@ -363,6 +363,6 @@ class Reader(Iterator[Frame]):
         if self._member is None:
             return
         self._settle()
-        self._receiver = None
+        self._receiver = self._mail = None
         self._member.close()
         self._member = None

@@ -101,7 +101,9 @@ def test_a_failing_stage_raises_with_cause_and_remote_traceback():
 )
 def test_A11_the_application_is_told_the_true_cause(how, cause):
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
-    pipeline.add("src", S + "Count").add("bad", T + "ScriptedTransform", {"how": how, "at": 5})
+    pipeline.add("src", S + "Count").add(
+        "bad", T + "ScriptedTransform", {"how": how, "at": 5}, run={"restart": "never"}
+    )
     with pipeline, pytest.raises(ovpipe.StageError) as error:
         for _ in pipeline.read("bad"):
             pass

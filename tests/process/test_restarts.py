@@ -284,9 +284,13 @@ def test_many_restarts_leave_no_descriptor_and_no_memory_behind(ovpipe_run):
         (victim,) = (p for pid, p in workers_of(process.pid).items() if pid not in kept)
         victim.kill()
         wait_for(lambda n=number: said(process).count("is back after") == n, "its return")
-        held.append([p.num_fds() for p in survivors])
+        # Sockets may just be made or closed; a leak of one a restart would never come down again.
+        now = [p.num_fds() for p in survivors]
+        held = held or now
+        wait_for(
+            lambda: all(p.num_fds() <= fds + 2 for p, fds in zip(survivors, held, strict=True)),
+            "as few descriptors as before",
+        )
     process.send_signal(signal.SIGINT)
     ended = ovpipe_run.finish(process).balanced()
     assert ended.code == 0, ended.err
-    for first, *later in zip(*held, strict=True):
-        assert max(later) <= first + 2, held  # sockets that are just being made or closed

@@ -25,6 +25,7 @@ class Receiver:
     """Link n comes from worker n, of which there are two."""
 
     malformed = 0
+    owes = False
 
     def sender_of(self, link):
         return link if link < 2 else None
