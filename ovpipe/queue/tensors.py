@@ -87,6 +87,7 @@ class Ports:
         self._inputs, self._input_keys = _ports(request.model_inputs, request.get_input_tensor)
         self._outputs, self._output_keys = _ports(request.model_outputs, request.get_output_tensor)
         self._fed = False
+        self._dispatched = False
         self._given: list[_Port] = []
 
     def feed(self, inputs: Any, share: bool) -> Any:
@@ -98,7 +99,7 @@ class Ports:
             return {}
         pairs = self._pairs(inputs)
         if pairs is None or not all(port.takes(value, share) for port, value in pairs):
-            self._fed = True
+            self._fed = self._dispatched = True
             return _data_dispatch(self.request, inputs, is_shared=share)
         for port, value in pairs:
             if type(value) is ov.Tensor or share:
@@ -151,10 +152,12 @@ class Ports:
         """The job is over: nothing of its memory stays in the request."""
         if self._fed:
             for port in self._inputs:
-                port.mend()
+                if self._dispatched:
+                    port.mend()
                 self.request.set_input_tensor(port.number, port.home)
-            self.request._inputs_data = None
-            self._fed = False
+            if self._dispatched:
+                self.request._inputs_data = None
+            self._fed = self._dispatched = False
         for port in self._given:
             self.request.set_output_tensor(port.number, port.home)
         self._given = []
