@@ -24,7 +24,7 @@ class Job:
         share: bool = False,
         outputs: Any = None,
         callback: Callable[[Any, Any], None] | None = None,
-        then: Callable[[Any, Any, BaseException | None], None] | None = None,
+        then: Callable[[Any, Any, BaseException | None], object] | None = None,
         future: Future[Any] | None = None,
     ) -> None:
         self.inputs = inputs

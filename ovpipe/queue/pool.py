@@ -38,7 +38,7 @@ from ovpipe.queue.tensors import Ports, copied
 _ = ov.Tensor(np.zeros(1, np.float32)).data
 
 Callback = Callable[[ov.InferRequest, Any], None]
-Then = Callable[[ov.InferRequest | None, Any, BaseException | None], None]
+Then = Callable[[ov.InferRequest | None, Any, BaseException | None], object]
 
 
 class InferenceError(RuntimeError):
@@ -135,7 +135,8 @@ class AsyncInferQueue:
         model of one output, a list, or a dict by index, name or port. Arrays are writable,
         C-contiguous and of the output's dtype and shape (for a dynamic output: as large as any).
         then: `then(request, userdata, error)` is called instead of the callback, also for a
-        job that failed (error is None for one that did not).
+        job that failed (error is None for one that did not). Where it returns a function, that
+        is called once the request is free again, and so has its next job.
         wait: False needs a `then`; where no request is free, the job stands in a line in place
         of this call, and its inputs must not change. One that cannot be started then, or that
         waits while the queue is closed, is told so by `then`, with None for a request.
@@ -319,9 +320,12 @@ def _serve(slots: Slots, slot: Slot, latencies: deque[int]) -> None:
         if job.future is not None:
             _settle(slots, slot, job, error)
         else:
-            _call_back(slots, slot, job, error)
+            after = _call_back(slots, slot, job, error)
             restore()
             slots.free(slot)
+            if callable(after):
+                _call_after(slots, slot, job, after)
+            after = None
         del job
         error = None
         slots.end()
@@ -344,19 +348,29 @@ def _settle(slots: Slots, slot: Slot, job: Job, error: BaseException | None) -> 
         job.future.set_exception(_error(slot, job, error))
 
 
-def _call_back(slots: Slots, slot: Slot, job: Job, error: BaseException | None) -> None:
+def _call_back(slots: Slots, slot: Slot, job: Job, error: BaseException | None) -> object:
+    """Returns what `then` returned."""
     request = slot.ports.request
     try:
         if job.then is not None:
             slots.begin_call(slot, job)
-            job.then(request, job.userdata, error)
-        elif error is not None:
+            return job.then(request, job.userdata, error)
+        if error is not None:
             slots.fail(_error(slot, job, error))
         elif job.callback is not None:
             slots.begin_call(slot, job)
             job.callback(request, job.userdata)
     except BaseException as failure:  # noqa: BLE001 - of the user's code, handed on whole
         failure.add_note(f"raised by the callback of {_name(slot, job)}")
+        slots.fail(failure)
+    return None
+
+
+def _call_after(slots: Slots, slot: Slot, job: Job, after: Callable[[], object]) -> None:
+    try:
+        after()
+    except BaseException as failure:  # noqa: BLE001 - of the user's code, handed on whole
+        failure.add_note(f"raised after the callback of {_name(slot, job)}")
         slots.fail(failure)
 
 

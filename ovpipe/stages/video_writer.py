@@ -138,8 +138,8 @@ class VideoWriter(Consumer):
         if self.codec in ("libx264", "libx265", "h264", "hevc"):
             options = {"crf": str(self.quality), "preset": self.preset, "forced-idr": "1"}
             if self.codec in ("libx265", "hevc"):
-                # It writes to stderr by itself; and where a video is shorter than its B-frames reach
-                # back, libx265 gives packets whose decoding time was never set.
+                # It writes to stderr by itself; and of a video that is shorter than its B-frames
+                # reach back it gives packets whose decoding time was never set.
                 options["x265-params"] = "log-level=error:bframes=0"
             return options
         if self.codec.startswith("libvpx"):

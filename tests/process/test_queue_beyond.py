@@ -174,6 +174,25 @@ def test_a_job_may_wait_in_place_of_its_submitter(queue):
         queue.start_async(ones(0), wait=False)
 
 
+def test_what_then_returns_is_called_when_the_request_is_free_again(queue):
+    """And what it raises is raised once, as of any callback."""
+    seen = []
+
+    def then(request, data, error):
+        before = list(queue.userdata)
+        return lambda: seen.append((data in before, data in queue.userdata))
+
+    for i in range(3):
+        queue.start_async(ones(i), i, then=then)
+        queue.wait_all()
+    assert seen == [(True, False)] * 3
+    queue.start_async(ones(0), "bad", then=lambda *_: lambda: [][0])
+    with pytest.raises(IndexError) as error:
+        queue.wait_all()
+    assert "'bad'" in error.value.__notes__[0]
+    queue.wait_all()
+
+
 # -- asyncio -----------------------------------------------------------------------------
 
 

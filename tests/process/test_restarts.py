@@ -278,19 +278,20 @@ def test_many_restarts_leave_no_descriptor_and_no_memory_behind(ovpipe_run):
     ovpipe_run.until(process, "under way")
     survivors = [psutil.Process(process.pid)]
     survivors += [psutil.Process(worker(process, stages, name).pid) for name in ("src", "sink")]
-    held = []
+    held: list[int] = []
+
+    def as_before():
+        return all(p.num_fds() <= fds + 2 for p, fds in zip(survivors, held, strict=True))
+
     for number in range(1, 5):
         kept = {p.pid for p in survivors}
         (victim,) = (p for pid, p in workers_of(process.pid).items() if pid not in kept)
         victim.kill()
         wait_for(lambda n=number: said(process).count("is back after") == n, "its return")
         # Sockets may just be made or closed; a leak of one a restart would never come down again.
-        now = [p.num_fds() for p in survivors]
-        held = held or now
-        wait_for(
-            lambda: all(p.num_fds() <= fds + 2 for p, fds in zip(survivors, held, strict=True)),
-            "as few descriptors as before",
-        )
+        if not held:
+            held += [p.num_fds() for p in survivors]
+        wait_for(as_before, "as few descriptors as before")
     process.send_signal(signal.SIGINT)
     ended = ovpipe_run.finish(process).balanced()
     assert ended.code == 0, ended.err

@@ -67,8 +67,10 @@ class Pool:
     def close(self) -> None:
         self._queue.close()
 
-    def _ended(self, then: Then, request: Any, _: Any, error: BaseException | None) -> None:
-        """In the slot's thread: take the outputs out of the slot."""
+    def _ended(
+        self, then: Then, request: Any, _: Any, error: BaseException | None
+    ) -> Callable[[], None]:
+        """In the slot's thread: take the outputs out; tell once the slot has its next frame."""
         outputs: Outputs = {}
         try:
             if error is None:
@@ -78,7 +80,7 @@ class Pool:
                 }
         except Exception as failure:  # noqa: BLE001 - raised on the stage's own thread
             error = failure
-        then(outputs, error)
+        return partial(then, outputs, error)
 
     def _warm_up(self, blank: Any) -> None:
         """One inference in each slot, one after the other: the first one of a slot is slow."""

@@ -45,8 +45,8 @@ from ovpipe.stages.infer.picture import Plan, Wish, plan
 from ovpipe.stages.infer.runner import Ahead, Outputs, Pool, Pools, Runner
 from ovpipe.stages.infer.watch import Watch
 
-AHEAD = 2
-"""Frames held ready beside those that are inferred."""
+AHEAD = 1
+"""Frames held ready beside those in requests."""
 
 
 @dataclass(eq=False)
@@ -71,7 +71,7 @@ class Infer(Alone):
     fallback: Annotated[
         list[str], "devices tried in this order where `device` is not there or refuses the model"
     ] = field(default_factory=list)
-    jobs: Annotated[int, Ge(0), "frames inferred at a time; 0: the device's optimum"] = 0
+    jobs: Annotated[int, Ge(0), "infer requests; 0: as many as keep the device busy"] = 0
     batch: Annotated[
         Batch, "frames of any streams inferred as one: {size: frames, wait: how long for them}"
     ] = field(default_factory=Batch)
@@ -179,7 +179,7 @@ class Infer(Alone):
         def pool(blank: Any, pixels: str = "", batch: int = 1) -> Pool:
             compiled = compile_model(source, device, properties, picture, pixels, batch)
             try:
-                return Pool(compiled, self.jobs, self._names, blank)
+                return Pool(compiled, self._requests(compiled), self._names, blank)
             except RuntimeError as error:
                 raise refused(source, device, error) from None
 
@@ -196,6 +196,16 @@ class Infer(Alone):
             self._feed = PictureFeed(size, picture.fit, picture.colour, labels, wrap)
         one = pool(self._feed.blank())
         return self._batches(source, one, pool) if source.batch > 1 else self._ahead(one)
+
+    def _requests(self, compiled: Any) -> int:
+        """`jobs`, or one more than the device works on at a time.
+
+        The device begins with that one by itself, before this process knows that another ended.
+        """
+        if self.jobs:
+            return self.jobs
+        optimal = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        return optimal + (self.hint == "throughput")
 
     def _ahead(self, pools: Pool | Pools) -> Runner:
         """Frames held ready cost their waiting time; who wants low latency has none."""
