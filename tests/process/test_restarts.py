@@ -281,14 +281,14 @@ def test_many_restarts_leave_no_descriptor_and_no_memory_behind(ovpipe_run):
     held: list[int] = []
 
     def as_before():
-        return all(p.num_fds() <= fds + 2 for p, fds in zip(survivors, held, strict=True))
+        return all(p.num_fds() <= fds + 4 for p, fds in zip(survivors, held, strict=True))
 
-    for number in range(1, 5):
+    for number in range(1, 9):
         kept = {p.pid for p in survivors}
         (victim,) = (p for pid, p in workers_of(process.pid).items() if pid not in kept)
         victim.kill()
         wait_for(lambda n=number: said(process).count("is back after") == n, "its return")
-        # Sockets may just be made or closed; a leak of one a restart would never come down again.
+        # Three sockets may just be made when the first are counted; a leak is one a restart.
         if not held:
             held += [p.num_fds() for p in survivors]
         wait_for(as_before, "as few descriptors as before")
