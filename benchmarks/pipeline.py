@@ -16,7 +16,8 @@ process's own clock, user and system, over the same frames; the sum of the stage
 with the loop's. Medians over the rounds, ratios per round.
 
 The split by stage: CPU time per frame of each process. What the graph spends beyond the loop is
-lost to the device where that uses every core.
+lost to the device where that uses every core. Beside it stands what three processes cost that
+only hand on a message over pyzmq at the same rate (bare.py), which no such graph can go below.
 """
 
 from __future__ import annotations
@@ -109,6 +110,13 @@ def plain(model: str, size: str, count: int) -> None:
     os._exit(0)  # its exit crashes now and then; that is not what is measured here
 
 
+def floor(rate: float) -> float:
+    """CPU us per message of three processes over bare pyzmq."""
+    command = [sys.executable, str(HERE / "bare.py"), "--json", "--rate", str(rate)]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return sum(json.loads(said.stdout).values())
+
+
 def measure(model: str, seconds: float, rounds: int) -> dict[str, object]:
     """All three programs in turn."""
     import openvino as ov
@@ -146,6 +154,7 @@ def measure(model: str, seconds: float, rounds: int) -> dict[str, object]:
     return {
         "model": Path(model).stem,
         **result,
+        "bare_chain_cpu_us": floor(result["ovpipe_per_s"]),
         "throughput_of_benchmark_app": ratio("ovpipe_per_s", "benchmark_app_per_s"),
         "throughput_of_loop": ratio("ovpipe_per_s", "loop_per_s"),
         "cpu_of_loop": ratio("ovpipe_cpu_us", "loop_cpu_us"),
@@ -164,6 +173,10 @@ def show(r: dict) -> None:
     print(
         f"  ovpipe / benchmark_app {r['throughput_of_benchmark_app']:.3f}   "
         f"ovpipe / loop {r['throughput_of_loop']:.3f}   CPU {r['cpu_of_loop']:.3f}"
+    )
+    print(
+        f"  beyond the loop {r['ovpipe_cpu_us'] - r['loop_cpu_us']:.0f} us; "
+        f"three processes over bare pyzmq {r['bare_chain_cpu_us']:.0f} us"
     )
 
 
