@@ -12,17 +12,18 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from types import FrameType
 
 import click
 
 from ovpipe.cli.status import Status, as_json, ledger_table, say
-from ovpipe.errors import StageError
+from ovpipe.errors import PreflightError, StageError
 from ovpipe.graph import Graph, resolve
 from ovpipe.loader import load
 from ovpipe.supervisor.accountant import Reading
 from ovpipe.supervisor.core import DRAIN_TIMEOUT_S, Supervisor
+from ovpipe.supervisor.rundir import OnlyOnce
 
 
 @click.command()
@@ -49,12 +50,13 @@ def run(config: str, drain_timeout: float, json_: bool) -> None:
     graph = resolve(spec)
     for warning in graph.warnings:
         click.echo(f"warning: {warning}", err=True)
+    only = _only_once(config, spec.name)
     status = Status(spec.name)
     supervisor = Supervisor(
         graph, drain_timeout_s=drain_timeout, on_tick=status.show, on_log=status.log
     )
     began = time.monotonic()
-    with status, _signals(supervisor) as forced:
+    with closing(only), status, _signals(supervisor) as forced:
         outcome = supervisor.run()
     seconds = time.monotonic() - began
     code = 128 + forced[-1] if outcome.killed and forced else outcome.exit_code
@@ -70,6 +72,17 @@ def run(config: str, drain_timeout: float, json_: bool) -> None:
     if json_:
         say(sys.stdout, json.dumps(as_json(spec.name, outcome, code, seconds)))
     sys.exit(code)
+
+
+def _only_once(config: str, name: str) -> OnlyOnce:
+    """A file runs once at a time: two would fight for its camera and its output files."""
+    file = os.path.realpath(config) if config != "-" else f"stdin of {os.getpid()}"
+    try:
+        return OnlyOnce(file, name)
+    except PreflightError as error:
+        raise PreflightError(
+            f"{config}: {error}; end that one first, or give this one another `name:`"
+        ) from None
 
 
 def _empty(graph: Graph, reading: Reading) -> list[str]:

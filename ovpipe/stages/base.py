@@ -60,6 +60,12 @@ class Context(Protocol):
         """Account for frames that this stage will not give: a producer lost them, a transform
         gave them up. `stream`: a producer's own where it is left out."""
 
+    def end_run(self, why: str) -> None:
+        """Ask for the whole run to be drained, and say why; the stage goes on until its end comes.
+
+        For a consumer that has all that it wants, or that nobody listens to any more.
+        """
+
     def waiting(self) -> None:
         """Say, at each turn of a wait for its source, that a producer is idle and not hung."""
 
@@ -85,6 +91,9 @@ class LocalContext:
 
     def count_failed(self, reason: str, frames: int = 1, stream: str = "") -> None:
         self.failed[reason] = self.failed.get(reason, 0) + frames
+
+    def end_run(self, why: str) -> None:
+        self.stopping = True
 
     def waiting(self) -> None:
         pass

@@ -43,6 +43,7 @@ class Jsonl(Consumer):
     append: Annotated[bool, "keep what the file holds and go on behind it"] = False
 
     _outputs: Any = None
+    _deaf: bool = False
 
     def open(self) -> None:
         """Create the folder and, where there is one file only, the file."""
@@ -63,6 +64,9 @@ class Jsonl(Consumer):
         try:
             self._output(frame.stream).write(line)
         except BrokenPipeError as error:
+            if self.path == "-" and not self._deaf:
+                self._deaf = True
+                self.context.end_run("nobody reads its output any more")
             raise FrameError("nobody reads the output any more", "link_lost") from error
         except OSError as error:
             if error.errno in FULL:

@@ -280,6 +280,9 @@ class Supervisor:
             except PreflightError as error:
                 self._fail(error)
                 member.say("no_pool")
+        elif kind == "enough":
+            self._announce(f"stage '{post.plan.name}' ends the run: {message.get('why')}")
+            self._asked_drain = True
         elif kind == "failed" and isinstance(member, WorkerProcess):
             member.failure = message
         elif kind == "finished":

@@ -1,4 +1,4 @@
-"""The folder of a run: where its sockets are.
+"""The folder of a run: where its sockets are. And the mark of a run that may be only once.
 
 Law: readable by its owner only, whatever the umask. Locked as long as its owner lives, by a
 lock that the kernel drops when it dies. Whoever makes a new one first removes those whose
@@ -8,12 +8,15 @@ owners are dead, so that nothing of a run that was killed stays longer than unti
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
 import stat
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ovpipe.errors import PreflightError
@@ -54,19 +57,35 @@ def base_folder() -> Path:
     raise PreflightError(f"cannot make the run directory: {problem}; set XDG_RUNTIME_DIR")
 
 
+@contextmanager
+def _guarded(base: Path) -> Iterator[None]:
+    """One process of this user at a time."""
+    fd = _open_private(base / "lock")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _open_private(path: Path) -> int:
+    """A file to be locked, for its owner whatever the umask: it must open once more, too."""
+    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    os.fchmod(fd, 0o600)
+    return fd
+
+
 class RunDir:
     """The folder of this run; `path` is ready and locked."""
 
     def __init__(self) -> None:
         base = base_folder()
-        # One lock around sweeping and making: a folder is never seen before its lock is held.
-        with open(base / "lock", "a") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+        with _guarded(base):  # a folder is never seen before its lock is held
             sweep(base)
             self.path = base / f"{os.getpid()}-{secrets.token_hex(4)}"
             self.path.mkdir(mode=0o700)
             self.path.chmod(0o700)
-            self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._lock = _open_private(self.path / "lock")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             os.write(self._lock, f"{os.getpid()}\n".encode())
 
@@ -79,6 +98,37 @@ class RunDir:
         if self._lock >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
+            self._lock = -1
+
+
+class OnlyOnce:
+    """While it is open, no other run of this user has the same `what` (a file and a name, say).
+
+    Raises PreflightError, which names the process that has.
+    """
+
+    def __init__(self, *what: str) -> None:
+        base = base_folder()
+        digest = hashlib.sha256("\0".join(what).encode(errors="surrogateescape")).hexdigest()
+        self._path = base / f"only-{digest[:32]}"
+        with _guarded(base):  # nobody removes the file while we look at it
+            self._lock = _open_private(self._path)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = os.read(self._lock, 200).decode(errors="replace").strip()
+                os.close(self._lock)
+                raise PreflightError(f"it runs already: {owner}") from None
+            os.ftruncate(self._lock, 0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.write(self._lock, f"process {os.getpid()} since {since}\n".encode())
+
+    def close(self) -> None:
+        """Let others run. Idempotent."""
+        if self._lock >= 0:
+            with _guarded(self._path.parent):
+                self._path.unlink(missing_ok=True)
+                os.close(self._lock)
             self._lock = -1
 
 

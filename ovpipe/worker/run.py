@@ -74,6 +74,9 @@ class _Context:
     def count_failed(self, reason: str, frames: int = 1, stream: str = "") -> None:
         self._worker.count_failed(stream or self.stream, CODE[reason], frames)
 
+    def end_run(self, why: str) -> None:
+        self._worker.member.say("enough", why=why)
+
     def waiting(self) -> None:
         self._worker.member.shared.set_state(IDLE, time.monotonic_ns())
 

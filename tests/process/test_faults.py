@@ -193,3 +193,55 @@ def test_closed_stdout_and_stderr_do_not_kill_the_pipeline(ovpipe_run, tmp_path)
         process.stderr.close()
         assert process.wait(60) == 0
     assert seen.read_text() == "src 2000 1999\n"
+
+
+def again(process, *arguments):
+    """`ovpipe run` of the same file, as a second process."""
+    *_, config = (arg for arg in process.args if arg.endswith(".yaml"))
+    return subprocess.run(
+        [sys.executable, "-m", "ovpipe", "run", config, *arguments],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+SHORT = {"src": {"kind": S + "Count"}, "sink": {"kind": S + "Check"}}
+
+
+def test_C07_a_second_run_of_a_file_is_refused_until_the_first_has_gone(ovpipe_run, nothing_left):
+    first = ovpipe_run.start({"src": ENDLESS, "sink": {"kind": S + "Check"}})
+    wait_for(lambda: len(workers_of(first.pid)) == 2, "both workers")
+    second = again(first)
+    assert second.returncode == 3
+    (line,) = second.stderr.splitlines()
+    assert f"it runs already: process {first.pid} since 20" in line
+    assert "`name:`" in line
+    assert len(workers_of(first.pid)) == 2
+    other = ovpipe_run(SHORT)  # another file is another run
+    assert other.balanced().code == 0, other.err
+    below = family(first.pid)
+    first.kill()
+    first.wait()
+    wait_for(lambda: gone(below), "the end of its workers", 10)
+    ovpipe_run.config(SHORT).rename(ovpipe_run.folder / "config-0.yaml")
+    assert again(first).returncode == 0
+    assert not list(nothing_left.glob("ovpipe-*/only-*"))
+
+
+def test_A20_a_reader_of_stdout_that_leaves_ends_an_endless_run(ovpipe_run, tmp_path):
+    """`ovpipe run ... | head -1`: drained, nothing lost but what nobody would read."""
+    seen = tmp_path / "seen"
+    stages = {
+        "src": ENDLESS,
+        "lines": {"kind": "jsonl", "path": "-", "inputs": "src"},
+        "sink": {"kind": S + "Check", "path": str(seen), "inputs": "src"},
+    }
+    command = f"{sys.executable} -m ovpipe run {ovpipe_run.config(stages)}; echo $? >&2"
+    ended = subprocess.run(
+        ["bash", "-c", f"({command}) | head -1"], capture_output=True, text=True, timeout=60
+    )
+    assert len(ended.stdout.splitlines()) == 1
+    *said, code = ended.stderr.splitlines()
+    assert int(code) == 0, ended.stderr
+    assert sum("stage 'lines' ends the run: nobody reads its output" in x for x in said) == 1
+    stream, count, last = seen.read_text().split()
+    assert (stream, int(count)) == ("src", int(last) + 1)
