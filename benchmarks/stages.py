@@ -1,83 +1,48 @@
-"""Stages of the benchmarks: as little work as can be, and a count of what it cost.
-
-Processor time is what a worker used between the first frame and the last one it saw, from its
-own process clock, so that starting up is not in it.
-"""
+"""Stages of the benchmarks: as little work as can be, and a count of what it cost."""
 
 from __future__ import annotations
 
 import json
 import time
-from typing import Annotated
 
 import numpy as np
+from support import Job, Meter, stamp, ticks
 
 import ovpipe
 from ovpipe.stages.infer.stage import Infer as InferStage
 from ovpipe.stages.synthetic import Synthetic
 
 
-def report(path: str, frames: int, began: tuple[float, float]) -> None:
-    wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
-    with open(path, "a") as file:
-        print(json.dumps({"frames": frames, "wall_s": wall, "cpu_s": cpu}), file=file)
-
-
 class Source(ovpipe.Producer):
-    """`count` frames from loaned slots; only the first row is written, as a decoder's DMA would
-    leave the rest to the device."""
+    """Frames in loaned slots; a stamp is all that is written, the rest is left to a device."""
 
-    count: int
-    width: int
-    height: int
-    path: str
+    job: str
 
     def frames(self):
-        began = time.perf_counter(), time.process_time()
-        for seq in range(self.count):
-            slot = self.loan((self.height, self.width), np.uint8)
-            slot[0] = seq & 255
-            yield ovpipe.Frame(arrays={"x": slot})
-        report(self.path, self.count, began)
+        job = Job(**json.loads(self.job))
+        for seq, now in ticks(job):
+            slot = self.loan(job.shape, np.uint8)
+            stamp(slot, seq, now)
+            yield ovpipe.Frame(arrays={"x": slot}, captured_ns=now)
 
 
 class Forward(ovpipe.Transform):
     """Passes frames on by reference."""
 
-    path: str
-
-    def open(self):
-        self.frames = 0
-
     def process(self, frame):
-        if not self.frames:
-            self.began = time.perf_counter(), time.process_time()
-        self.frames += 1
         return frame
-
-    def close(self):
-        report(self.path, self.frames, self.began)
 
 
 class Sink(ovpipe.Consumer):
-    """Reads every byte of each frame (`touch`), or none."""
+    """Touches and measures."""
 
-    path: str
-    touch: Annotated[bool, "read every byte"] = True
+    job: str
 
     def open(self):
-        self.frames = 0
+        self.meter = Meter(Job(**json.loads(self.job)))
 
     def consume(self, frame):
-        if not self.frames:
-            self.began = time.perf_counter(), time.process_time()
-        self.frames += 1
-        if self.touch:
-            for array in frame.arrays.values():
-                array.max()
-
-    def close(self):
-        report(self.path, self.frames, self.began)
+        self.meter(frame.arrays["x"])
 
 
 class Clock:
@@ -93,6 +58,13 @@ class Clock:
 
     def end(self) -> None:
         report(self.path, self.frames - self.skip, self.began)
+
+
+def report(path: str, frames: int, began: tuple[float, float]) -> None:
+    """Wall time and what this process used since `began`, starting up left out."""
+    wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
+    with open(path, "a") as file:
+        print(json.dumps({"frames": frames, "wall_s": wall, "cpu_s": cpu}), file=file)
 
 
 class Frames(Synthetic):
