@@ -156,3 +156,33 @@ def test_the_package_of_stages_is_light() -> None:
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert said.stdout == "False False False\n", said.stderr
+
+
+SIGNALLED = """
+import gc, signal, sys, threading
+import numpy as np
+from ovpipe.stages import Infer
+detect = Infer(model=sys.argv[1], cache="off").__enter__()
+detect(np.zeros((4, 4, 3), np.uint8))
+box = [detect]
+del detect
+def end():
+    box.pop().__exit__(None, None, None)
+    gc.collect()
+thread = threading.Thread(target=end)
+thread.start()
+thread.join()
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_signals_are_handled_after_it_ended_in_another_thread(tmp_path: Path) -> None:
+    """OpenVINO then unmaps the stack on which the first thread's handlers run."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(models.echo(tmp_path))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "handled\n"), ended.stderr

@@ -13,6 +13,7 @@ import pytest
 from openvino import opset13 as op
 
 from ovpipe.queue import AsyncInferQueue, InferenceError
+from tests.support.models import core
 from tests.support.processes import wait_for
 
 SHAPE = (1, 4)
@@ -24,7 +25,7 @@ def compiled(shape=SHAPE, dtype=np.float32, inputs=1):
     result = parameters[0]
     for other in parameters[1:] or parameters:
         result = op.add(result, other)
-    return ov.Core().compile_model(ov.Model([result], parameters), "CPU")
+    return core().compile_model(ov.Model([result], parameters), "CPU")
 
 
 def fragile():

@@ -14,6 +14,7 @@ from openvino import opset13 as op
 
 from ovpipe.queue import AsyncInferQueue, InferenceError, tensor_over
 from tests.process.test_queue import BAD, SHAPE, compiled, fragile, ones
+from tests.support.models import core
 from tests.support.processes import wait_for
 
 
@@ -375,7 +376,7 @@ def read_only_map(nbytes):
 )
 def test_a_read_only_view_of_shared_memory_is_read_in_place(layer):
     parameter = op.parameter([1, 1024], np.float32, name="x")
-    model = ov.Core().compile_model(ov.Model([layer(parameter)], [parameter]), "CPU")
+    model = core().compile_model(ov.Model([layer(parameter)], [parameter]), "CPU")
     writable, readable = read_only_map(4096)
     writable[:] = np.linspace(0, 1, 1024)
     array = readable.reshape(1, 1024)

@@ -12,6 +12,7 @@ import pytest
 from openvino import opset13 as op
 
 from ovpipe.queue import AsyncInferQueue
+from tests.support.models import core
 
 CLASSES = [
     pytest.param(AsyncInferQueue, id="ovpipe"),
@@ -26,7 +27,7 @@ def cls(request):
 
 def compile_(layer, shape, dtype=np.float32, name="data"):
     data = op.parameter(shape, dtype, name=name)
-    return ov.Core().compile_model(ov.Model([layer(data)], [data]), "CPU")
+    return core().compile_model(ov.Model([layer(data)], [data]), "CPU")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def test_a_failing_inference_is_raised_and_not_called_back(with_callback):
     data = op.parameter([10], np.float32, name="data")
     k = op.parameter([], np.int32, name="k")
     top = op.topk(data, k, axis=0, mode="max", sort="value")
-    model = ov.Core().compile_model(ov.Model(top.outputs(), [data, k]), "CPU")
+    model = core().compile_model(ov.Model(top.outputs(), [data, k]), "CPU")
     queue = AsyncInferQueue(model, 4)
     called = []
     if with_callback:
@@ -196,7 +197,7 @@ TYPES = [
 def test_a_tensor_and_an_array_of_any_type_side_by_side(cls, name, share):
     type_ = getattr(ov.Type, name)
     parameters = [op.parameter([5], type_), op.parameter([5], type_)]
-    model = ov.Core().compile_model(ov.Model([op.concat(parameters, 0)], parameters), "CPU")
+    model = core().compile_model(ov.Model([op.concat(parameters, 0)], parameters), "CPU")
     tensor = ov.Tensor(type_, [5])
     tensor.data[:] = np.array([6, 7, 8, 9, 0])
     array = np.array([1, 2, 3, 4, 5]).astype(type_.to_dtype())
@@ -242,7 +243,7 @@ def test_scalars(cls, value, share):
 @pytest.mark.parametrize("share", [True, False])
 def test_strings(cls, share):
     data = op.parameter([2], ov.Type.string, name="data")
-    model = ov.Core().compile_model(ov.Model([data], [data]), "CPU")
+    model = core().compile_model(ov.Model([data], [data]), "CPU")
     queue = cls(model, 1)
     queue.start_async(["text", "more text"], share_inputs=share)
     queue.wait_all()
@@ -251,7 +252,7 @@ def test_strings(cls, share):
 
 def test_futures_give_strings():
     data = op.parameter([2], ov.Type.string, name="data")
-    model = ov.Core().compile_model(ov.Model([data], [data]), "CPU")
+    model = core().compile_model(ov.Model([data], [data]), "CPU")
     with AsyncInferQueue(model, 1) as queue:
         assert queue.submit(["a", "b"]).result(10)[0].tolist() == ["a", "b"]
 

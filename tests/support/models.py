@@ -7,12 +7,21 @@ Each function saves an IR into `folder` and returns its path. All of them take a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 SIZE = 16
+
+
+@cache
+def core() -> Any:
+    """One for all tests: a core that ends in another thread spoils the first one's signal stack."""
+    import openvino
+
+    return openvino.Core()
 
 
 def _save(folder: Path, name: str, outputs: dict[str, Any], inputs: list[Any], **info: Any) -> Path:

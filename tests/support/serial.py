@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.models import core
+
 Boxes = list[tuple[float, ...]]
 """(x1, y1, x2, y2, score, class) of each object, in pixels of the frame."""
 
@@ -33,12 +35,11 @@ class SerialSsd:
         import openvino
         from openvino.preprocess import PrePostProcessor
 
-        core = openvino.Core()
-        ppp = PrePostProcessor(core.read_model(model))
+        ppp = PrePostProcessor(core().read_model(model))
         ppp.input().tensor().set_element_type(openvino.Type.u8)
         ppp.input().tensor().set_layout(openvino.Layout("NHWC"))
         ppp.input().model().set_layout(openvino.Layout("NCHW"))
-        compiled = core.compile_model(ppp.build(), "CPU", properties)
+        compiled = core().compile_model(ppp.build(), "CPU", properties)
         _, self.height, self.width, _ = compiled.input(0).shape
         self.request = compiled.create_infer_request()
         self.threshold = np.float32(threshold)

@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,12 +64,23 @@ class Source:
     batch: int = 0
 
 
+@cache
+def the_core() -> Any:
+    """The openvino.Core of this process, never given back.
+
+    OpenVINO's CPU plugin gives the thread that loads it an alternate signal stack, and unmaps it
+    with the last owner of the core. Where another thread is that owner, the first one's next signal
+    is handled in unmapped memory: the process dies without a word.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def read(path: str, config: Mapping[str, Any], batch: int | None = None) -> Source:
     """Read the file and look at it. batch: frames to gather, 0: as many as the model says."""
     file = check_model_file(path)
-    import openvino
-
-    core = openvino.Core()
+    core = the_core()
     core.set_property({"ENABLE_MMAP": bool(config.get("ENABLE_MMAP", False))})
     seen = see(file)
     try:
