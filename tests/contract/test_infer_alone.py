@@ -132,7 +132,7 @@ def test_an_error_within_the_block_comes_out_and_the_threads_end(tmp_path: Path)
 
     with pytest.raises(ZeroDivisionError):
         use()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_outside_of_the_block_it_says_what_to_do(tmp_path: Path) -> None:
