@@ -140,7 +140,7 @@ def test_a_join_copies_nothing(ovpipe_run):
 def test_a_death_beside_or_at_the_join_leaves_the_ledger_exact(
     ovpipe_run, victim, restart, tmp_path
 ):
-    stages = diamond(SLOW, FAST)
+    stages = diamond(SLOW, FAST, timeout="1m")  # longer than any restart
     if victim == "b":
         stages["b"].update(kind=S + "Dies", how="kill", at=50)
     else:
