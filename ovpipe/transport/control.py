@@ -44,9 +44,15 @@ def send(channel: socket.socket, message: dict[str, Any], fds: tuple[int, ...] =
 def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """The next message and its descriptors (now ours); None at end-of-file."""
     space = socket.CMSG_LEN(_MAX_FDS * array.array("i").itemsize)
-    try:
-        data, ancillary, _, _ = channel.recvmsg(MAX_MESSAGE, space, socket.MSG_CMSG_CLOEXEC)
-    except ConnectionError:
+    for _ in range(2):
+        try:
+            data, ancillary, _, _ = channel.recvmsg(MAX_MESSAGE, space, socket.MSG_CMSG_CLOEXEC)
+            break
+        except ConnectionError:
+            # Said once, where the other side closed with messages of ours unread: what it had
+            # sent itself is still there.
+            continue
+    else:
         return None
     fds = array.array("i")
     for level, kind, payload in ancillary:
