@@ -20,7 +20,10 @@ Role = Literal["producer", "transform", "consumer"]
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """One process of a stage: its options, and the stream it makes if it is a producer."""
+    """One process of a stage: its options, and the stream it makes if it is a producer.
+
+    Of a stage that is none, several are replicas: they share its frames.
+    """
 
     index: int
     options: Mapping[str, Any]
@@ -224,6 +227,10 @@ def _inputs(
                 what = f"'{entry.source}' is named twice"
                 problems.append(_problem(stage, what, entry=entry))
             seen.add(entry.source)
+        if stage.run.replicas > 1 and (stage.one_process or stage.role == "producer"):
+            what = f"a {stage.kind} sees to all of its frames in one process: no replicas"
+            hint = "for several streams write for_each" if stage.role == "producer" else ""
+            problems.append(_problem(stage, what, hint))
         if stage.kind == "join" and len(entries) == 1:
             hint = "inputs: [detect, pose]"
             problems.append(_problem(stage, "a join needs two inputs or more", hint))
@@ -265,7 +272,7 @@ def _cycle(
 
 
 def _stage(spec: StageSpec) -> Stage:
-    workers: tuple[WorkerPlan, ...] = (WorkerPlan(0, spec.options, None),)
+    workers = tuple(WorkerPlan(i, spec.options, None) for i in range(spec.run.replicas))
     if spec.role == "producer":
         each = spec.for_each or {"": {}}
         workers = tuple(

@@ -49,6 +49,7 @@ class RunSpec:
 
     A worker that dies is restarted (`always`: a producer also when its frames have ended), at
     most `max_restarts` times `within_s`; `stall_timeout_s`: how long it may work on one frame.
+    `replicas`: workers that share the stage's frames.
     """
 
     start_timeout_s: float | None = None
@@ -56,6 +57,7 @@ class RunSpec:
     max_restarts: int = 5
     within_s: float = 60.0
     stall_timeout_s: float | None = None
+    replicas: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class StageSpec:
     """One stage as written. `options` are already validated values of the stage's own options.
 
     `role` and `live` are facts about the kind with these options: a `live` producer makes
-    frames whether or not anybody takes them. `for_each` maps a stream's short name to the
+    frames whether or not anybody takes them; `one_process`: it cannot have
+    replicas. `for_each` maps a stream's short name to the
     options of its own; `inputs` is None where nothing was written.
     """
 
@@ -71,6 +74,7 @@ class StageSpec:
     kind: str
     role: Literal["producer", "transform", "consumer"]
     live: bool = False
+    one_process: bool = False
     inputs: tuple[InputSpec, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     for_each: Mapping[str, Mapping[str, Any]] | None = None

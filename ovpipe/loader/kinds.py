@@ -48,6 +48,7 @@ class Answer:
     private: bool = False
     role: str = ""
     live: bool = False
+    one_process: bool = False
     names: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     checked: tuple[tuple[dict[str, Any], tuple[Fault, ...]], ...] = field(default=())
@@ -82,6 +83,7 @@ def answer(question: Question) -> Answer:
     return Answer(
         role=role,
         live=live,
+        one_process=cls.one_process,
         names=names,
         missing=missing,
         checked=tuple((values, tuple(faults)) for values, faults in checked),

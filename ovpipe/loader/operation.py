@@ -10,9 +10,10 @@ from ovpipe.loader.tree import Node
 from ovpipe.spec import InputSpec, RunSpec, WhenFull, WhenRestart
 
 INPUT_KEYS = ("from", "depth", "when_full", "max_age")
-RUN_KEYS = ("restart", "max_restarts", "within", "start_timeout", "stall_timeout")
+RUN_KEYS = ("replicas", "restart", "max_restarts", "within", "start_timeout", "stall_timeout")
 MAX_RESTARTS = 1_000_000
 MAX_DEPTH_OF_EDGE = 64
+MAX_REPLICAS = 32
 
 
 def inputs(reading: Reading, node: Node, path: str) -> tuple[InputSpec, ...]:
@@ -73,6 +74,13 @@ def run(reading: Reading, node: Node, path: str) -> RunSpec:
             given = seconds(reading, entries[key], f"{path}.{key}")
             if given is not None:
                 values[f"{key}_s"] = given
+    if "replicas" in entries:
+        where = entries["replicas"]
+        count = values["replicas"] = reading.plain(where, f"{path}.replicas")
+        if type(count) is not int or not 1 <= count <= MAX_REPLICAS:
+            message = f"must be a whole number from 1 to {MAX_REPLICAS}"
+            reading.tell(where, f"{path}.replicas", message)
+            values["replicas"] = 1
     if "restart" in entries:
         where, choices = entries["restart"], get_args(WhenRestart)
         values["restart"] = reading.plain(where, f"{path}.restart")

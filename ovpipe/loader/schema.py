@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from ovpipe.loader.operation import MAX_DEPTH_OF_EDGE
+from ovpipe.loader.operation import MAX_DEPTH_OF_EDGE, MAX_REPLICAS
 from ovpipe.loader.options import model_of
 from ovpipe.loader.validate import MAX_STAGES, NAME, PIPELINE_NAME
 from ovpipe.spec import WhenFull, WhenRestart
@@ -104,6 +104,7 @@ def _reserved() -> dict[str, Any]:
         "run": {
             "type": "object",
             "properties": {
+                "replicas": _loose({"type": "integer", "minimum": 1, "maximum": MAX_REPLICAS}),
                 "restart": {
                     "description": "whether a worker that dies gets a successor",
                     "enum": list(get_args(WhenRestart)),

@@ -110,6 +110,9 @@ class Stage(ABC):
     requires: ClassVar[dict[str, str]] = {}
     """Importable module -> the extra of ovpipe that installs it; checked before a run."""
 
+    one_process: ClassVar[bool] = False
+    """True where one process must see all of the stage's frames: it cannot have replicas."""
+
     context: ClassVar[Context] = LocalContext()
 
     def __init_subclass__(cls) -> None:
@@ -194,10 +197,10 @@ class AsyncTransform(Stage):
     def submit(self, frame: Frame, done: Callable[[], None]) -> Callable[[], Result]:
         """Start the work on `frame` and return at once.
 
-        Called on one thread, never with more than `capacity` frames unfinished. `done` must
-        be called once, from any thread, when the work has ended, well or badly. The returned
-        function is then called on the first thread, in stream order; it gives the result or
-        raises FrameError.
+        Called on one thread, never with more than `capacity` frames for which `done` was not
+        called; that must be done once, from any thread, when the work has ended, well or badly.
+        The returned function is called on the first thread, in stream order, after that: among
+        replicas it may be long after. It gives the result or raises FrameError.
         """
 
 

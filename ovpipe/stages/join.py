@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Le
@@ -33,6 +33,8 @@ V = TypeVar("V")
 
 class Join(Transform):
     """Brings together what several stages made of the same frame."""
+
+    one_process: ClassVar[bool] = True
 
     match: Annotated[
         Literal["seq", "pts"], "what frames of one stream have in common: number, or time"

@@ -23,7 +23,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from ovpipe.detections import Detections
 from ovpipe.errors import FrameError
@@ -37,6 +37,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 class Jsonl(Consumer):
     """Writes what was found as JSON, one line a frame."""
+
+    one_process: ClassVar[bool] = True
 
     path: Annotated[str, "the file; - is standard output; {stream} in it makes a file per stream"]
     meta: Annotated[bool, "write the frame's metadata too"] = False

@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
@@ -23,6 +23,8 @@ FIELDS = ("stream", "seq", "pts", "age_ms", "width", "height", "objects", "meta"
 
 class Log(Consumer):
     """Says on standard error what comes."""
+
+    one_process: ClassVar[bool] = True
 
     every: Annotated[int, Ge(1), "say one frame of so many, in each stream"] = 1
     format: Annotated[str, "a line; fields: " + ", ".join(FIELDS)] = (

@@ -45,6 +45,8 @@ _LEAST_FREE_BYTES = 2**16
 class VideoWriter(Consumer):
     """Writes frames to mp4 or mkv files that survive being killed."""
 
+    one_process: ClassVar[bool] = True
+
     requires: ClassVar[dict[str, str]] = {"av": "video"}
 
     path: Annotated[str, ".mp4 or .mkv; {stream} in it is the name of the stream"]

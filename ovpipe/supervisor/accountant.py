@@ -133,16 +133,20 @@ class Accountant:
     def first_seq(self, worker: int) -> int:
         """Where the successor of a producer goes on: behind all that was claimed on any link.
 
-        Links that the dead one did not come to are evened out, while the supervisor is their
+        Edges that the dead one did not come to are evened out, while the supervisor is their
         accountant: their frame is the stage_crash that it was.
         """
-        links = [link for link in self._plan.links if link.sender == worker]
         stream = self._plan.streams.index(self._plan.workers[worker].stream)
-        counts = [self._links[link.index].claimed(stream) for link in links]
-        for link, count in zip(links, counts, strict=True):
-            for _ in range(max(counts) - count):
-                self._links[link.index].refuse(stream, CODE["stage_crash"])
-        return max(counts, default=0)
+        edges: dict[int, list[LinkLedger]] = {}  # one link each, or one to each replica
+        for link in self._plan.links:
+            if link.sender == worker:
+                edges.setdefault(link.edge, []).append(self._links[link.index])
+        counts = {e: sum(x.claimed(stream) for x in links) for e, links in edges.items()}
+        most = max(counts.values(), default=0)
+        for edge, count in counts.items():
+            for _ in range(most - count):
+                edges[edge][0].refuse(stream, CODE["stage_crash"])
+        return most
 
     def end_held(self, worker: int, outcome: str) -> None:
         """End the frames that it was working on."""

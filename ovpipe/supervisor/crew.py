@@ -163,6 +163,7 @@ class Crew:
             "start",
             enter=[x.to_json() for x in links if x.receiver == index],
             leave=[x.to_json() for x in links if x.sender == index],
+            shared=[links[x.index].to_json() for x in self.plan.shared(index)],
             beyond=[links[x.index].to_json() for x in self.plan.downstream(index)],
             peers=[self._peer(p).to_json() for p in self.posts],
         )

@@ -21,7 +21,7 @@ from ovpipe.transport.plan import Link
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """One process to be: a stage, or one stream of a producer with `for_each`."""
+    """One process to be: a stage, one stream of a producer with `for_each`, or one replica."""
 
     index: int
     stage: str
@@ -29,6 +29,7 @@ class WorkerPlan:
     options: Mapping[str, Any]
     stream: str
     producer: bool
+    replica: int | None
     external: bool
     start_timeout_s: float
     stall_timeout_s: float
@@ -36,7 +37,9 @@ class WorkerPlan:
 
     @property
     def name(self) -> str:
-        """For messages: the stage, and the stream where a stage has several workers."""
+        """For messages: the stage, with the stream or number where it has several workers."""
+        if self.replica is not None:
+            return f"{self.stage}#{self.replica}"
         return self.stream if self.producer else self.stage
 
 
@@ -58,6 +61,7 @@ class EdgeLink:
         """The link as its ends see it."""
         return Link(
             index=self.index,
+            edge=self.edge,
             sender=self.sender,
             source=self.source,
             receiver=self.receiver,
@@ -98,6 +102,16 @@ class Plan:
                 reached.add(link.receiver)
         return found
 
+    def shared(self, worker: int) -> list[EdgeLink]:
+        """Every link into a replica of this one's stage, its own too; none where it is no replica.
+
+        Those are what the frames of their edges were given out by.
+        """
+        own = self.workers[worker]
+        if own.replica is None:
+            return []
+        return [x for x in self.links if self.workers[x.receiver].stage == own.stage]
+
     def readers(self, worker: int) -> list[int]:
         """The workers that may see slots of `worker`."""
         return sorted({link.receiver for link in self.downstream(worker)})
@@ -125,6 +139,7 @@ def make_plan(graph: Graph) -> Plan:
                     options=worker.options,
                     stream=worker.stream or "",
                     producer=producer,
+                    replica=worker.index if run.replicas > 1 else None,
                     external=stage.external,
                     start_timeout_s=run.start_timeout_s or start_s,
                     stall_timeout_s=run.stall_timeout_s or stall_s,

@@ -25,6 +25,9 @@ doing it twice is doing it once. Receivers store one word only and never change 
 
 The accountant of a link is its sender; after the sender's proven death, the supervisor.
 A generation in each record counts its uses, so that a late message or release is harmless.
+
+A HELD record's outcome byte is PASSED once a replica has sent on what the frame gave: it then
+stands in nobody's way, though its slot may still be read.
 """
 
 from __future__ import annotations
@@ -53,6 +56,7 @@ OUTCOMES = ("delivered", *DROPPED, *FAILED)
 CODE = {name: code for code, name in enumerate(OUTCOMES)}
 
 FREE, INFLIGHT, HELD, DONE = range(4)
+PASSED = 1
 
 # A record's first word: generation << 16 | outcome << 8 | state.
 RECORD_WORDS = 16
@@ -80,9 +84,11 @@ WORKER_WORDS = 16
     W_AGE_NS,
     W_BEAT,
     W_RESTARTS,
-) = range(12)
+    W_TURN,
+) = range(13)
 """Words of a worker block. W_WAITING: 1 + the link that the worker waits for a credit of, or 0.
-W_AGE_NS: capture-to-here age of the last frame. W_BEAT: changes at each turn of a wait."""
+W_AGE_NS: capture-to-here age of the last frame. W_BEAT: changes at each turn of a wait.
+W_TURN: 1 where a replica has results that may not go out before those of another."""
 
 STARTING, LOADING, IDLE, WORKING, BLOCKED_OUT, DRAINING, ENDED, AWAY = range(8)
 PROGRESS = ("starting", "loading", "idle", "working", "blocked", "draining", "ended", "away")
@@ -217,6 +223,11 @@ class LinkLedger:
         """INFLIGHT -> HELD."""
         self.words[self.records + record * RECORD_WORDS] = generation << 16 | HELD
 
+    def pass_on(self, record: int, generation: int) -> None:
+        """HELD, and what it gave is sent."""
+        at = self.records + record * RECORD_WORDS
+        self.words[at] = generation << 16 | PASSED << 8 | HELD
+
     def finish(self, record: int, generation: int, outcome: int) -> None:
         """INFLIGHT or HELD -> DONE(outcome)."""
         self.words[self.records + record * RECORD_WORDS] = generation << 16 | outcome << 8 | DONE
@@ -286,6 +297,26 @@ class LinkLedger:
         words, first = self.words, self.records
         used = [r for r in range(records) if words[first + r * RECORD_WORDS] & 0xFF != FREE]
         return sorted(used, key=lambda r: words[first + r * RECORD_WORDS + R_SINCE])
+
+    def since(self, record: int) -> int:
+        """When the frame in a record was claimed, monotonic ns: earlier frames come first."""
+        return self.words[self.records + record * RECORD_WORDS + R_SINCE]
+
+    def waits_before(self, records: int, stream: int, since_ns: float, inflight_only: bool) -> bool:
+        """Whether a frame of `stream` claimed before `since_ns` is still on its way here.
+
+        That is: not taken yet or, unless `inflight_only`, what it gives was not sent on.
+        """
+        words, first = self.words, self.records
+        for at in range(first, first + records * RECORD_WORDS, RECORD_WORDS):
+            state = words[at] & 0xFFFF
+            if (
+                (state == INFLIGHT or (state == HELD and not inflight_only))
+                and words[at + R_STREAM] == stream
+                and words[at + R_SINCE] < since_ns
+            ):
+                return True
+        return False
 
     def live_refs(self, records: int) -> Iterator[int]:
         """The refs of all frames that somebody may still read; `records` in use on this link."""

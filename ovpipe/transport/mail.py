@@ -2,18 +2,24 @@
 
 Law: the death of a sender is handed out behind everything of it that has arrived, and before
 anything of its successor: their messages come by different connections, of which either may be
-read first. Malformed messages are counted and dropped; wake-ups and nudges only end a wait.
+read first. So may a frame from one replica before an earlier frame of its stream from another:
+it is held, and all that came behind it from there, until that one is read. Malformed messages are
+counted and dropped; wake-ups and nudges only end a wait.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from ovpipe.errors import WireError
 from ovpipe.transport import wire
 from ovpipe.transport.inbox import Inbox
 from ovpipe.transport.peers import Departed, Peers
 from ovpipe.transport.receiver import Receiver
+
+_HELD_MS = 20  # a frame that is waited for may end without a word
+Item = wire.Message | Departed
 
 
 class Mail:
@@ -23,7 +29,8 @@ class Mail:
         self._inbox = inbox
         self._peers = peers
         self._receiver = receiver
-        self._backlog: deque[wire.Message | Departed] = deque()
+        self._backlog: deque[Item] = deque()
+        self._held: list[Item] = []
         self._dead: dict[int, int] = {}  # by worker: the last epoch whose death was handed out
         self._early: list[tuple[int, wire.Message]] = []  # of successors, by worker
 
@@ -36,13 +43,18 @@ class Mail:
         if data:
             self._keep(data)
 
-    def next(self, timeout_ms: int, starving: bool = True) -> wire.Message | Departed | None:
+    def next(self, timeout_ms: int, starving: bool = True) -> Item | None:
         """The oldest; waited for where there is none. None after a nudge or the time.
 
         starving: there is nothing to do until something comes.
         """
         if self._peers.departed:
             self._settle()
+        if self._held:
+            timeout_ms = min(timeout_ms, _HELD_MS)
+            released = self._release()
+            if released is not None:
+                return released
         if not self._backlog and starving and self._receiver.owes:
             self.pump(0)
             if not self._backlog:
@@ -51,16 +63,41 @@ class Mail:
             self.pump(timeout_ms)
         while self._backlog:
             item = self._backlog.popleft()
-            if isinstance(item, Departed):
-                self._buried(item)
-                return item
-            if not item.epoch:
-                return item
-            sender = self._receiver.sender_of(item.link)
-            if sender is None or self._dead.get(sender, -1) >= item.epoch - 1:
-                return item
-            self._early.append((sender, item))
+            if isinstance(item, wire.Message) and item.epoch:
+                sender = self._receiver.sender_of(item.link)
+                if sender is not None and self._dead.get(sender, -1) < item.epoch - 1:
+                    self._early.append((sender, item))
+                    continue
+            if (self._held or self._receiver.merges) and self._must_wait(item, self._held):
+                self._held.append(item)
+                continue
+            return self._handed_out(item)
+        return self._release()
+
+    def _must_wait(self, item: Item, before: Iterable[Item]) -> bool:
+        """True where something that came `before` it must leave first, or has still to come."""
+        if isinstance(item, Departed):
+            return any(item.worker == self._from(other) for other in before)
+        return any(item.link == getattr(other, "link", -1) for other in before) or (
+            item.kind == wire.FRAME and self._receiver.overtakes(item)
+        )
+
+    def _from(self, item: Item) -> int | None:
+        """The worker that a message came from, or that is dead."""
+        return item.worker if isinstance(item, Departed) else self._receiver.sender_of(item.link)
+
+    def _release(self) -> Item | None:
+        """The first of those held that may leave now."""
+        for i, item in enumerate(self._held):
+            if not self._must_wait(item, self._held[:i]):
+                del self._held[i]
+                return self._handed_out(item)
         return None
+
+    def _handed_out(self, item: Item) -> Item:
+        if isinstance(item, Departed):
+            self._buried(item)
+        return item
 
     def _buried(self, departed: Departed) -> None:
         """What its successor has said meanwhile comes next."""

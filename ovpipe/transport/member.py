@@ -32,6 +32,7 @@ from ovpipe.transport.pool import Pool
 from ovpipe.transport.receiver import Receiver
 from ovpipe.transport.sender import Sender
 from ovpipe.transport.shared import SharedMemory
+from ovpipe.transport.turns import Turns
 
 _POOL_TIMEOUT_S = 30.0
 
@@ -40,6 +41,7 @@ class Member:
     """One member. `index` is its place among the run's workers.
 
     `draining`: a drain was asked for. `peers`: all workers of the run, once it has started.
+    `turns`: a replica's; None where there is one worker only.
     """
 
     def __init__(self, channel: socket.socket, assignment: dict[str, Any], fds: list[int]) -> None:
@@ -53,6 +55,7 @@ class Member:
         self.roots = Roots()
         self.draining = False
         self.peers = Peers([])
+        self.turns: Turns | None = None
         self._bye: dict[str, Any] | None = None
         self.lost = False
         self._closing = False
@@ -133,9 +136,8 @@ class Member:
         """
         if not self._wait(lambda: self._start) or self._start is None:
             raise PipelineClosed("the pipeline ended before it started")
-        links = {
-            k: [Link.from_json(v) for v in self._start[k]] for k in ("enter", "leave", "beyond")
-        }
+        kinds = "enter", "leave", "beyond", "shared"
+        links = {k: [Link.from_json(v) for v in self._start[k]] for k in kinds}
         receiver = Receiver(
             self.shared, self.roots, self.inbox, links["enter"], self.streams, self.peers
         )
@@ -152,6 +154,8 @@ class Member:
             self.assignment["epoch"],
             [self.shared.pool(number) for number in self._inherited],
         )
+        if links["shared"]:
+            self.turns = Turns(self.shared, self.inbox, self.peers, links["shared"])
         return receiver, sender, mail
 
     def _request_pool(self, slots: int, slot_bytes: int) -> Pool:

@@ -10,7 +10,7 @@ from ovpipe.spec import WhenFull
 
 @dataclass(frozen=True)
 class Link:
-    """One sender worker, of the stage `source` -> one receiver worker.
+    """One sender worker, of the stage `source` -> one receiver worker, as a part of `edge`.
 
     `records`: frames that may be in flight (depth + what the receiver works on at a time).
     `max_age_ns`: 0 = no limit. `when_full`: what the sender does without a credit.
@@ -20,6 +20,7 @@ class Link:
     """
 
     index: int
+    edge: int
     sender: int
     source: str
     receiver: int

@@ -45,6 +45,7 @@ class _Inlet:
         self.link = link
         self.ledger = ledger
         self.wake = ledger.base + L_WAKE
+        self.rivals: list[_Inlet] = []  # other ways by which frames of the same streams come
         self.open = {stream for stream in link.streams if not ledger.has_ended(stream)}
 
 
@@ -70,6 +71,16 @@ class Receiver:
         self._streams = streams
         self.owes = False  # a sender waits, and was not woken for the last frame that ended
         self._inlets = {link.index: _Inlet(link, shared.link(link.index)) for link in links}
+        for inlet in self._inlets.values():
+            inlet.rivals = [
+                other
+                for other in self._inlets.values()
+                if other is not inlet
+                and other.link.edge == inlet.link.edge
+                and set(other.link.streams) & set(inlet.link.streams)
+            ]
+
+        self.merges = any(inlet.rivals for inlet in self._inlets.values())
 
     @property
     def finished(self) -> bool:
@@ -96,6 +107,27 @@ class Receiver:
         elif self._speaks(inlet, message.epoch) and not message.epoch:
             self.count_malformed()  # said twice; a successor may repeat what was said before it
         return []
+
+    def overtakes(self, message: Message) -> bool:
+        """True where a frame that another replica sent before this one has still to be read.
+
+        Replicas send in turn, but by different connections. Who waits for what this tells of
+        waits for a moment: that frame is claimed, so it has been sent, or its sender has died.
+        """
+        inlet = self._inlets.get(message.link)
+        if inlet is None or not inlet.rivals or message.record >= inlet.link.records:
+            return False
+        if not inlet.ledger.is_inflight(message.record, message.generation):
+            return False
+        since = inlet.ledger.since(message.record)
+        return any(
+            other.ledger.waits_before(other.link.records, message.stream, since, True)
+            for other in inlet.rivals
+        )
+
+    def ledger(self, link: int) -> LinkLedger:
+        """The block of a link that leads here."""
+        return self._inlets[link].ledger
 
     def sender_of(self, link: int) -> int | None:
         """The worker at the other end of a link; None where it does not lead here."""

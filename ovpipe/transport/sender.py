@@ -1,9 +1,10 @@
 """The sending end of all links that leave one worker.
 
-Law: a frame given to `publish` is claimed on every link, once, and on each it ends as exactly
-one outcome. Its pixels stay in the slot they were written to; links carry descriptors. With
-`block` nothing is lost and the caller waits; with `drop_oldest` the caller never waits, and
-the oldest frame that the receiver has not taken yet makes room, counted `queue_full`; with
+Law: a frame given to `publish` is claimed on every edge, once, and on each it ends as exactly
+one outcome. An edge is one link, or one to each replica of the stage that reads: then the frame
+goes to the one with the most credits. Its pixels stay in the slot they were written to; links carry
+descriptors. With `block` nothing is lost and the caller waits; with `drop_oldest` the caller never
+waits, and the oldest frame that no receiver has taken yet makes room, counted `queue_full`; with
 `drop_newest` neither waits nor makes room: the new frame itself is refused, counted the same.
 
 A slot is free when no record of any link downstream, however many hops away, refers to it and
@@ -44,6 +45,7 @@ from ovpipe.transport.ledger import (
     L_WAKE,
     MAX_REFS,
     R_EPOCH,
+    R_SINCE,
     R_STATE,
     RECORD_WORDS,
     W_BEAT,
@@ -136,6 +138,8 @@ class Sender:
         self._epoch = epoch
         self._seen = -1  # the version of `peers` that the links are up to date with
         self._outlets = [_Outlet(link, shared.link(link.index), peers) for link in links]
+        edges = dict.fromkeys(link.edge for link in links)
+        self._edges = [[o for o in self._outlets if o.link.edge == edge] for edge in edges]
         self._downstream = [(shared.link(link.index), link.records) for link in downstream]
         self._request_pool = request_pool
         self._pump = pump
@@ -179,9 +183,9 @@ class Sender:
     # -- frames -------------------------------------------------------------------------
 
     def publish(self, frame: Frame, stream: int) -> None:
-        """Claim `frame` on every link and send its descriptor.
+        """Claim `frame` on every edge and send its descriptor.
 
-        Raises FrameError where it cannot travel; then it was not claimed on any link.
+        Raises FrameError where it cannot travel; then it was not claimed on any edge.
         """
         words, me = self._shared.words, self._shared.me
         words[me + W_FRAMES_OUT] += 1
@@ -215,12 +219,12 @@ class Sender:
             arrays.append(ArrayRef(name, *place, DTYPE_CODE[array.dtype], array.shape))
         body = encode_body(arrays, meta)
         refs = [a.pool << 32 | a.slot for a in arrays]
-        for outlet in self._outlets:
-            link = outlet.link
-            record = self._record(outlet)
+        for edge in self._edges:
+            outlet, record = self._record(edge)
             if record is None:
                 outlet.ledger.refuse(stream, _LINK_LOST if outlet.lost() else _QUEUE_FULL)
                 continue
+            link = outlet.link
             if link.revocable:
                 self._shared.tokens.reset(outlet.ledger.token(record))
             generation = outlet.ledger.claim(
@@ -247,10 +251,10 @@ class Sender:
                 outlet.ledger.finish(record, generation, _LOST)
 
     def count_failed(self, stream: int, outcome: int, frames: int = 1) -> None:
-        """Account on every link for frames that never became ones."""
-        for outlet in self._outlets:
+        """Account on every edge for frames that never became ones."""
+        for edge in self._edges:
             for _ in range(frames):
-                outlet.ledger.refuse(stream, outcome)
+                edge[0].ledger.refuse(stream, outcome)
 
     def end_of_stream(self, stream: int) -> None:
         """Tell every link that `stream` has ended; needs no credit, travels behind its frames."""
@@ -325,54 +329,75 @@ class Sender:
 
     # -- credits ------------------------------------------------------------------------
 
-    def _record(self, outlet: _Outlet) -> int | None:
-        """A free record of the link, waited for or made free as the edge's policy says.
+    def _record(self, edge: list[_Outlet]) -> tuple[_Outlet, int | None]:
+        """A free record on one of the links, waited for or made free as the edge's policy says.
 
-        None where there is none to have: no room is made, or the receiver is dead.
+        None where there is none to have: no room is made, or all receivers are dead.
         """
-        if outlet.lost():
-            return None
-        if not outlet.free:
-            outlet.free = outlet.ledger.collect(outlet.used)
-            if not outlet.free:
-                match outlet.link.when_full:
-                    case "block":
-                        return self._await(outlet)
-                    case "drop_oldest":
-                        return self._revoke(outlet)
-                    case "drop_newest":
-                        return None
-        return outlet.free.pop()
+        only = edge[0]
+        if len(edge) == 1 and only.free and not only.lost():
+            return only, only.free.pop()
+        alive = [outlet for outlet in edge if not outlet.lost()]
+        if not alive:
+            return only, None
+        found = self._free(alive)
+        if found is not None:
+            edge.remove(found[0])  # of those with as many credits, the others come first next time
+            edge.append(found[0])
+            return found
+        match alive[0].link.when_full:
+            case "block":
+                return self._await(edge)
+            case "drop_oldest":
+                return self._revoke(alive) or (alive[0], None)
+            case "drop_newest":
+                return alive[0], None
 
-    def _revoke(self, outlet: _Outlet) -> int | None:
+    @staticmethod
+    def _free(alive: list[_Outlet]) -> tuple[_Outlet, int] | None:
+        """A free record of whoever has the most, and is here."""
+        for outlet in alive:
+            outlet.free += outlet.ledger.collect(outlet.used)
+        best = max(alive, key=lambda outlet: (bool(outlet.free), outlet.here(), len(outlet.free)))
+        return (best, best.free.pop()) if best.free else None
+
+    def _revoke(self, alive: list[_Outlet]) -> tuple[_Outlet, int] | None:
         """Drop the oldest frame that was not taken yet; None where all are in work."""
-        words, ledger = self._shared.words, outlet.ledger
-        if outlet.sent - words[ledger.base + L_TAKEN] > outlet.link.records + _STALE_MESSAGES:
-            return None  # the receiver does not even read: do not pile up messages either
-        for record in outlet.used:
-            at = ledger.records + record * RECORD_WORDS
-            if words[at + R_EPOCH] != self._epoch:
-                continue  # claimed before this process came: the receiver ends it
+        words = self._shared.words
+        oldest = []
+        for outlet in alive:
+            ledger = outlet.ledger
+            if outlet.sent - words[ledger.base + L_TAKEN] > outlet.link.records + _STALE_MESSAGES:
+                continue  # the receiver does not even read: do not pile up messages either
+            for record in outlet.used:
+                at = ledger.records + record * RECORD_WORDS
+                # What was claimed before this process came, the receiver ends.
+                if words[at + R_EPOCH] == self._epoch and outlet.inflight(record):
+                    oldest.append((words[at + R_SINCE], record, outlet))
+        for _, record, outlet in sorted(oldest, key=lambda found: found[0]):
+            ledger = outlet.ledger
             if outlet.inflight(record) and self._shared.tokens.take(ledger.token(record)):
                 ledger.settle(record, _QUEUE_FULL)
                 outlet.used.remove(record)
-                return record
+                return outlet, record
         return None
 
-    def _await(self, outlet: _Outlet) -> int | None:
+    def _await(self, edge: list[_Outlet]) -> tuple[_Outlet, int | None]:
         wait = self._wait_begins()
         try:
-            while not outlet.lost():
-                self._wait_goes_on(outlet)  # said first, looked after: no wake-up is missed
-                self._shared.words[outlet.ledger.base + L_WAKE] = outlet.link.wake_after
+            while alive := [outlet for outlet in edge if not outlet.lost()]:
+                self._wait_goes_on(alive[0])  # said first, looked after: no wake-up is missed
+                for outlet in alive:
+                    self._shared.words[outlet.ledger.base + L_WAKE] = outlet.link.wake_after
                 self.sync()
-                outlet.free = outlet.ledger.collect(outlet.used)
-                if outlet.free:
-                    return outlet.free.pop()
+                found = self._free(alive)
+                if found is not None:
+                    return found
                 self._pump(_WAIT_MS)
-            return None
+            return edge[0], None
         finally:
-            self._shared.words[outlet.ledger.base + L_WAKE] = 0
+            for outlet in edge:
+                self._shared.words[outlet.ledger.base + L_WAKE] = 0
             self._wait_ends(wait)
 
     def _wait_begins(self) -> tuple[int, int]:

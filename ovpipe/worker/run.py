@@ -3,6 +3,7 @@
 Law: each frame taken ends as exactly one outcome. What a stage raises reaches the supervisor
 with its traceback. The end of a stream travels behind the stream's last frame. A frame's input
 is finished after its outputs are claimed, so that a slot passed on is never seen free between.
+Replicas keep results until it is their turn, and take other frames meanwhile.
 A producer's frame has the number of frames of its stream that were claimed before it, so that
 a successor knows where to go on.
 """
@@ -15,7 +16,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -44,9 +45,14 @@ from ovpipe.transport.member import Member
 from ovpipe.transport.peers import Departed
 from ovpipe.transport.receiver import Receiver
 from ovpipe.transport.sender import Sender
+from ovpipe.transport.turns import Turn, Turns
 
 _TICK_MS = 500
+_TURN_MS = 20  # somebody else's frame may end without a word
 _MAX_TRACEBACK = 16_000
+
+
+Submit = Callable[[Frame, Callable[[], None]], Callable[[], Result]]
 
 
 class SourceEnded(OvpipeError):
@@ -82,13 +88,17 @@ class _Context:
 
 
 class _Job:
-    """One frame, or one end of stream, on its way through an AsyncTransform."""
+    """One frame, or one end of stream, on its way through a stage that has several in work.
 
-    __slots__ = ("done", "finish", "frame", "lease")
+    `turns`: those that must have come before it leaves; none but for replicas.
+    """
 
-    def __init__(self, frame: Frame | None, lease: Lease | None) -> None:
+    __slots__ = ("done", "finish", "frame", "lease", "turns")
+
+    def __init__(self, frame: Frame | None, lease: Lease | None, turns: Sequence[Turn]) -> None:
         self.frame = frame
         self.lease = lease
+        self.turns = turns
         self.done = frame is None
         self.finish: Callable[[], Result] = lambda: None
 
@@ -105,6 +115,7 @@ class Worker:
         self.receiver: Receiver
         self.sender: Sender
         self._mail: Mail
+        self._turns: Turns | None = None
 
     def run(self) -> None:
         """The whole life of the stage. Raises whatever ends it early."""
@@ -120,13 +131,16 @@ class Worker:
                 capacity += stage.frames_held
             member.say("ready", capacity=capacity)
             self.receiver, self.sender, self._mail = member.wait_for_start()
+            self._turns = member.turns
             member.shared.set_state(IDLE, now())
             for stream in self.receiver.over:
                 self.sender.end_of_stream(stream)  # the one before may have died in saying it
             if isinstance(stage, Producer):
                 self._produce(stage)
             elif isinstance(stage, AsyncTransform):
-                self._overlap(stage, capacity)
+                self._overlap(stage, stage.submit, capacity)
+            elif isinstance(stage, Transform) and self._turns is not None:
+                self._overlap(stage, _at_once(stage), capacity)
             else:
                 self._work(stage)
             member.shared.set_state(DRAINING, now())
@@ -214,58 +228,95 @@ class Worker:
         del frame
         lease.finish(outcome)
 
-    def _overlap(self, stage: AsyncTransform, capacity: int) -> None:
+    def _overlap(self, stage: Transform | AsyncTransform, submit: Submit, capacity: int) -> None:
         """Keep up to `capacity` frames in work; let results out in the order of their stream."""
         pending: dict[int, deque[_Job]] = {}
-        unfinished = 0
+        turns = self._turns
         waiting: deque[wire.Message | Departed] = deque()
 
         def done(job: _Job) -> None:
             job.done = True
             self.member.inbox.nudge()
 
+        def leaves(job: _Job) -> bool:
+            return job.done and all(turns is None or turns.has_come(t) for t in job.turns)
+
         while True:
+            unfinished = 0
+            if turns is not None:
+                turns.waiting(any(jobs[0].done for jobs in pending.values()))
             for stream, jobs in list(pending.items()):
-                while jobs and jobs[0].done:
+                while jobs and leaves(jobs[0]):
                     job = jobs.popleft()
                     if job.frame is None:
                         self._end_of_stream(stage, stream)
                     else:
                         self._finish(job)
-                        unfinished -= 1
                 if not jobs:
                     del pending[stream]
+                elif turns is None:
+                    unfinished += sum(job.frame is not None for job in jobs)
+                else:  # what only waits for its turn must not keep out the frame that has it
+                    unfinished += sum(not job.done for job in jobs)
             while waiting and (unfinished < capacity or _is_end(waiting[0])):
                 message = waiting.popleft()
                 if isinstance(message, Departed) or message.kind == wire.EOS:
                     for stream in self._ends(message):
-                        pending.setdefault(stream, deque()).append(_Job(None, None))
+                        last = turns.last(stream) if turns is not None else ()
+                        pending.setdefault(stream, deque()).append(_Job(None, None, last))
                     continue
-                taken = self.receiver.take(message)
-                if taken is None:
+                taken = self._take_job(message)
+                if taken is None or not self._submitted(taken, submit, done):
                     continue
-                job = _Job(*taken)
-                del taken
-                assert job.frame is not None
-                assert job.lease is not None
-                began = time.monotonic_ns()
-                self.member.shared.set_state(WORKING, began)
-                try:
-                    job.finish = stage.submit(job.frame, lambda job=job: done(job))  # type: ignore[misc]
-                except FrameError as error:
-                    job.frame = None
-                    job.lease.finish(CODE.get(error.reason, CODE["infer_error"]))
-                    continue
-                self._words[self._me + W_BUSY_NS] += time.monotonic_ns() - began
-                pending.setdefault(message.stream, deque()).append(job)
-                unfinished += 1
-            if any(jobs[0].done for jobs in pending.values()):
+                pending.setdefault(message.stream, deque()).append(taken)
+                unfinished += not taken.done or turns is None
+            if any(leaves(jobs[0]) for jobs in pending.values()):
                 continue
             if not pending and not waiting and self.receiver.finished:
                 return
-            next_message = self._next(idle=not pending, starving=not waiting)
+            working = any(not job.done for jobs in pending.values() for job in jobs)
+            next_message = self._next(
+                idle=not working,
+                starving=not waiting,
+                timeout_ms=_TICK_MS if turns is None or not pending else _TURN_MS,
+            )
             if next_message is not None:
                 waiting.append(next_message)
+            elif isinstance(stage, Transform):
+                self._publish_all(stage.tick())
+
+    def _take_job(self, message: wire.Message) -> _Job | None:
+        taken = self.receiver.take(message)
+        if taken is not None:
+            if self._turns is None:
+                return _Job(*taken, ())
+            turn = self._turns.of(message, self.receiver.ledger(message.link))
+            return _Job(*taken, (turn,))
+        if self._turns is not None:
+            self._turns.pass_on()  # it may have been too old
+        return None
+
+    def _submitted(self, job: _Job, submit: Submit, done: Callable[[_Job], None]) -> bool:
+        """Start the work on a frame; False where the stage would not have it."""
+        assert job.frame is not None
+        assert job.lease is not None
+        began = time.monotonic_ns()
+        self.member.shared.set_state(WORKING, began)
+        try:
+            job.finish = submit(job.frame, lambda: done(job))
+        except FrameError as error:
+            job.frame = None
+            self._ended(job, CODE.get(error.reason, CODE["infer_error"]))
+            return False
+        self._words[self._me + W_BUSY_NS] += time.monotonic_ns() - began
+        return True
+
+    def _ended(self, job: _Job, outcome: int) -> None:
+        """Everything that a frame gave is sent."""
+        assert job.lease is not None
+        if self._turns is not None:
+            self._turns.pass_on(*job.turns)
+        job.lease.finish(outcome)
 
     def _finish(self, job: _Job) -> None:
         assert job.frame is not None
@@ -282,7 +333,7 @@ class Worker:
             outcome = CODE.get(error.reason, CODE["infer_error"])
         job.frame = None
         job.finish = lambda: None
-        job.lease.finish(outcome)
+        self._ended(job, outcome)
 
     # -- frames out, messages in --------------------------------------------------------
 
@@ -314,7 +365,9 @@ class Worker:
         except (FrameError, WireError):
             self.sender.count_failed(index, CODE["malformed"])
 
-    def _next(self, idle: bool = True, starving: bool = True) -> wire.Message | Departed | None:
+    def _next(
+        self, idle: bool = True, starving: bool = True, timeout_ms: int = _TICK_MS
+    ) -> wire.Message | Departed | None:
         """What has come in, in order; None after a nudge or a while."""
         self.sender.sync()
         if self._mail:
@@ -323,7 +376,7 @@ class Worker:
         self._words[self._me + W_BEAT] += 1
         if idle:
             self.member.shared.set_state(IDLE, began)
-        message = self._mail.next(_TICK_MS, starving)
+        message = self._mail.next(timeout_ms, starving)
         self._words[self._me + W_IDLE_NS] += time.monotonic_ns() - began
         return message
 
@@ -341,6 +394,19 @@ class Worker:
             self._publish_all(stage.end_of_stream(self.member.streams[stream]))
         self.sender.end_of_stream(stream)
         self.receiver.close_stream(stream)
+
+
+def _at_once(stage: Transform) -> Submit:
+    """A stage that works on one frame after the other, for the loop of those that have several."""
+
+    def submit(frame: Frame, done: Callable[[], None]) -> Callable[[], Result]:
+        result = stage.process(frame)
+        if result is not None and not isinstance(result, Frame):
+            result = list(result)
+        done()
+        return lambda: result
+
+    return submit
 
 
 def _is_end(message: wire.Message | Departed) -> bool:

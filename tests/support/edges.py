@@ -1,6 +1,7 @@
 """Stages that meet at edges: sources that say when they are done, readers that wait for it."""
 
 import os
+import random
 import signal
 import sys
 import time
@@ -85,13 +86,19 @@ class Slow(ovpipe.Transform):
 
 
 class Last(ovpipe.Transform):
-    """Gives the last frame of each stream only, when the stream has ended."""
+    """Gives the last frame of each stream when the stream has ended; `passes`: the others, too."""
+
+    passes: bool = False
 
     def open(self):
         self.last = {}
 
     def process(self, frame):
         self.last[frame.stream] = frame
+        if self.passes:
+            time.sleep(0.003 if os.getpid() % 2 else 0)
+            return frame
+        return None
 
     def end_of_stream(self, stream):
         return self.last.pop(stream, None)
@@ -201,3 +208,44 @@ class Album(ovpipe.Consumer):
 def copied_image(frame):
     """The same picture, from outside of shared memory."""
     return frame.with_(image=ovpipe.Image(frame.image.data.copy()))
+
+
+class Uneven(ovpipe.Transform):
+    """Takes now long, now short, another time in each process; says in `by` which process it is.
+
+    The process that finds no file `mark` makes it, and kills itself at its frame number `at`.
+    """
+
+    at: int = 0
+    mark: str = ""
+    times: int = 1
+
+    def open(self):
+        self._random = random.Random(os.getpid())
+        self._count = 0
+
+    def process(self, frame):
+        self._count += 1
+        if self.at and self._count == self.at and len(os.listdir(self.mark)) < self.times:
+            open(os.path.join(self.mark, str(os.getpid())), "x").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self._random.choice([0, 0, 0.001, 0.004]))
+        return frame.with_(meta={"by": os.getpid()})
+
+
+class Who(Check):
+    """Checks order and pixels; writes how many frames each process has worked on."""
+
+    who: str = ""
+
+    def open(self):
+        super().open()
+        self.by = {}
+
+    def consume(self, frame):
+        super().consume(frame)
+        self.by[frame.meta["by"]] = self.by.get(frame.meta["by"], 0) + 1
+
+    def close(self):
+        with open(self.who, "w") as file:
+            print(*self.by.values(), file=file)

@@ -44,6 +44,7 @@ class OneLink:
     def __init__(self, when_full="block", depth=2, capacity=1, max_age_ns=0, pump=None):
         self.link = Link(
             index=0,
+            edge=0,
             sender=SENDER,
             source="first",
             receiver=RECEIVER,

@@ -26,6 +26,7 @@ class Receiver:
 
     malformed = 0
     owes = False
+    merges = False
 
     def sender_of(self, link):
         return link if link < 2 else None

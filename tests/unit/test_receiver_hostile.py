@@ -28,7 +28,7 @@ class Peer:
     def __init__(self):
         self.shared = SharedMemory(make_memfd("ledger", LAYOUT.words * 8), LAYOUT, 1)
         self.shared.add_pool(0, 0, make_memfd("pool", 4 * PAGE), 4, PAGE)
-        link = Link(0, 0, "cam", 1, 8, "block", 0, False, 1, (0,))
+        link = Link(0, 0, 0, "cam", 1, 8, "block", 0, False, 1, (0,))
         self.ledger = self.shared.link(0)
         self.receiver = Receiver(self.shared, Roots(), None, [link], ["cam"], all_here(2))
 

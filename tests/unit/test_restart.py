@@ -92,7 +92,7 @@ def test_the_delay_is_bounded():
 
 
 def test_a_post_changes_only_in_the_ways_it_may():
-    plan = WorkerPlan(0, "s", "k", {}, "", False, False, 1, 1, Policy("never", 0, 1))
+    plan = WorkerPlan(0, "s", "k", {}, "", False, None, False, 1, 1, Policy("never", 0, 1))
     ways = {
         "new": {"starting"},
         "starting": {"up", "away", "gone"},
