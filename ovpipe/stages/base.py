@@ -151,6 +151,14 @@ class Producer(Stage):
         """True where frames come whether or not anybody takes them (a camera)."""
         return False
 
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of the arrays of one of its frames; 0 where it cannot tell. Known after open().
+
+        Before frames flow it is checked that there is memory for all that may be in flight.
+        """
+        return 0
+
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
         """Yield frames until the source ends. Check `self.context.stopping` in long waits."""

@@ -54,10 +54,15 @@ class Synthetic(Producer):
     _shape: tuple[int, ...] = ()
     _bodies: Any = None
 
+    @property
+    def frame_bytes(self) -> int:
+        """Of its one picture."""
+        return int(np.prod(self._shape))
+
     def open(self) -> None:
         """Make the noise. PreflightError for sizes that the format cannot have."""
         self._shape = _shape(self.size, self.format)
-        length = int(np.prod(self._shape)) - HEADER.size
+        length = self.frame_bytes - HEADER.size
         number = min(_MAX_BODIES, max(2, _BODY_BYTES // length))
         bodies = []
         for i in range(min(number, self.count) if self.count else number):

@@ -110,6 +110,16 @@ class Video(Producer):
             self._endless = self._source.live and self._source.certain
             self.live = self._source.live
 
+    @property
+    def frame_bytes(self) -> int:
+        """Of a picture of the size that was asked for, or that the source says it has."""
+        width, height = self.size or (0, 0)
+        if not width and self._first is not None:
+            context = self._first.streams.video[0].codec_context
+            width, height = context.width, context.height
+        pixels = width * height
+        return {"i420": pixels * 3 // 2, "gray": pixels}.get(self.format, pixels * 3)
+
     def open(self) -> None:
         """Look at the source; PreflightError says what is wrong with it.
 

@@ -222,8 +222,11 @@ class Supervisor:
         if self.phase == "running":
             self._crew.rejoin(post)
         elif self.phase == "starting" and all(p.state == "up" for p in self._crew.posts):
-            self.phase = "running"
-            self._crew.begin()
+            try:
+                self._crew.begin()
+                self.phase = "running"
+            except PreflightError as error:
+                self._fail(error)
 
     def _announce(self, text: str) -> None:
         if self._on_log is not None:
@@ -272,6 +275,7 @@ class Supervisor:
         kind = message.get("t")
         if kind == "ready" and post.state == "starting":
             post.capacity = int(message["capacity"])
+            post.frame_bytes = int(message.get("frame_bytes", 0))
             self._ready(post)
         elif kind == "pool" and isinstance(member, WorkerProcess):
             try:

@@ -17,6 +17,7 @@ from ovpipe.supervisor.accountant import Accountant
 from ovpipe.supervisor.launch import Plan
 from ovpipe.supervisor.pools import Pools
 from ovpipe.supervisor.post import Post
+from ovpipe.supervisor.preflight import Need, check_memory
 from ovpipe.supervisor.process import ExternalMember, WorkerProcess
 from ovpipe.supervisor.rundir import RunDir
 from ovpipe.transport.ledger import AWAY
@@ -79,12 +80,21 @@ class Crew:
         return post.member
 
     def begin(self) -> None:
-        """All are up: draw the links and give them out."""
+        """All are up: draw the links and give them out.
+
+        Raises PreflightError where there is no memory for the frames that may travel on them.
+        """
         posts = self.posts
         self._links = [
             link.with_capacity(posts[link.receiver].capacity, posts[link.receiver].returns)
             for link in self.plan.links
         ]
+        needs: list[Need] = []
+        for post in posts:
+            for link in self.plan.downstream(post.plan.index) if post.frame_bytes else ():
+                name = f"{link.source} -> {posts[link.receiver].plan.name}"
+                needs.append(Need(name, self._links[link.index].records, post.frame_bytes))
+        check_memory(needs)
         for post in posts:
             self._give_links(post)
 

@@ -32,13 +32,17 @@ _NEXT: dict[State, tuple[State, ...]] = {
 
 
 class Post:
-    """One worker's place. `due_s`: when its next process is to be started, while away."""
+    """One worker's place. `due_s`: when its next process is to be started, while away.
+
+    `capacity`, `frame_bytes`: what its holder said of the frames that it works on, or makes.
+    """
 
     def __init__(self, plan: WorkerPlan) -> None:
         self.plan = plan
         self.state: State = "new"
         self.epoch = 0
         self.capacity = 0
+        self.frame_bytes = 0
         self.start_by_s = float("inf")
         self.due_s = float("inf")
         self.died_s = 0.0

@@ -1,16 +1,21 @@
 """What the machine must have before anything is started.
 
 Law: a limit that can be raised is raised, for this process and its children; one that cannot
-raises PreflightError with the need, the limit, and the way out. How much memory frames take is
-known with the first of them: see pools.py.
+raises PreflightError with the need, the limit, and the way out. Frames whose size is not known
+before the first of them are asked for then: see pools.py.
 """
 
 from __future__ import annotations
 
 import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ovpipe.errors import PreflightError
+from ovpipe.transport.pool import available_bytes, slot_size
 
+_NAMED = 3
+_MIB = 2**20
 _FILES = 64
 _FILES_PER_WORKER = 8
 
@@ -26,3 +31,34 @@ def check_open_files(workers: int) -> None:
                 f"allowed here; raise the limit (`ulimit -n {need}`, or LimitNOFILE of the service)"
             )
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+
+
+@dataclass(frozen=True)
+class Need:
+    """`frames` of so many bytes that may be in flight on an edge, of one producer's stream."""
+
+    edge: str
+    frames: int
+    frame_bytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Of all of them."""
+        return self.frames * slot_size(self.frame_bytes)
+
+    def __str__(self) -> str:
+        each = self.frame_bytes / _MIB
+        return f"'{self.edge}' {self.nbytes / _MIB:.1f} MiB ({self.frames} of {each:.1f} MiB)"
+
+
+def check_memory(needs: Sequence[Need]) -> None:
+    """Room for all frames that may be in flight at a time, were every edge full."""
+    need, available = sum(n.nbytes for n in needs), available_bytes()
+    if need > available:
+        largest = sorted(needs, key=lambda n: -n.nbytes)[:_NAMED]
+        raise PreflightError(
+            f"not enough memory for the frames in flight: {need / _MIB:.1f} MiB are needed, "
+            f"{available / _MIB:.1f} MiB are available; the largest edges are "
+            f"{', '.join(map(str, largest))}; use smaller frames, a smaller `depth`, or raise the "
+            f"memory limit"
+        )

@@ -129,7 +129,8 @@ class Worker:
                 capacity = stage.capacity
             elif isinstance(stage, Transform):
                 capacity += stage.frames_held
-            member.say("ready", capacity=capacity)
+            frame_bytes = stage.frame_bytes if isinstance(stage, Producer) else 0
+            member.say("ready", capacity=capacity, frame_bytes=frame_bytes)
             self.receiver, self.sender, self._mail = member.wait_for_start()
             self._turns = member.turns
             member.shared.set_state(IDLE, now())

@@ -1,9 +1,11 @@
 """Faults as a table: what dies, how, and how the run must end."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -78,7 +80,7 @@ def test_sigkill_of_any_worker_ends_the_run_exactly(ovpipe_run, which):
     assert f"stage '{which}' failed: died (SIGKILL)" in ended.err
 
 
-def test_sigint_drains_and_a_deaf_stage_is_killed_at_the_deadline(ovpipe_run):
+def test_A18_sigterm_drains_and_a_deaf_stage_is_killed_at_the_deadline(ovpipe_run):
     stages = {"src": ENDLESS, "deaf": HANGS}
     process = ovpipe_run.start(stages, "--drain-timeout", "0.5")
     ovpipe_run.until(process, "[deaf] hangs")
@@ -90,7 +92,7 @@ def test_sigint_drains_and_a_deaf_stage_is_killed_at_the_deadline(ovpipe_run):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_one_signal_drains(ovpipe_run, number, tmp_path):
+def test_A15_one_signal_drains(ovpipe_run, number, tmp_path):
     stages = {
         "src": ENDLESS,
         "mid": {"kind": S + "tag"},
@@ -108,7 +110,7 @@ def test_one_signal_drains(ovpipe_run, number, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_second_signal_kills(ovpipe_run, number, code):
+def test_A16_a_second_signal_kills(ovpipe_run, number, code):
     process = ovpipe_run.start({"src": ENDLESS, "deaf": HANGS})
     ovpipe_run.until(process, "[deaf] hangs")
     process.send_signal(number)
@@ -118,7 +120,7 @@ def test_a_second_signal_kills(ovpipe_run, number, code):
     assert ended.code == code
 
 
-def test_sigint_while_starting_ends_at_once(ovpipe_run):
+def test_A19_sigint_while_starting_ends_at_once(ovpipe_run):
     process = ovpipe_run.start({"src": ENDLESS, "slow": {**HANGS, "when": "open"}})
     ovpipe_run.until(process, "[slow] hangs")
     process.send_signal(signal.SIGINT)
@@ -126,7 +128,7 @@ def test_sigint_while_starting_ends_at_once(ovpipe_run):
     assert ended.code == 0, ended.err
 
 
-def test_a_stage_that_is_never_ready_is_named(ovpipe_run):
+def test_A09_a_stage_that_is_never_ready_is_named(ovpipe_run):
     stages = {
         "src": ENDLESS,
         "slow": {**HANGS, "when": "open", "run": {"start_timeout": "300ms"}},
@@ -139,7 +141,7 @@ def test_a_stage_that_is_never_ready_is_named(ovpipe_run):
     assert "start_timeout" in ended.err
 
 
-def test_kill_9_of_the_supervisor_leaves_nobody(ovpipe_run, nothing_left):
+def test_A04_kill_9_of_the_supervisor_leaves_nobody(ovpipe_run, nothing_left):
     stages = {"src": ENDLESS, "mid": {"kind": S + "tag"}, "sink": {"kind": S + "Check"}}
     process = ovpipe_run.start(stages)
     ovpipe_run.until(process, "under way")
@@ -152,6 +154,40 @@ def test_kill_9_of_the_supervisor_leaves_nobody(ovpipe_run, nothing_left):
     assert len(run_folders(nothing_left)) == 1
     assert ovpipe_run({"src": {"kind": S + "Count"}, "sink": {"kind": S + "Check"}}).code == 0
     assert run_folders(nothing_left) == []
+
+
+def test_A17_as_the_first_process_of_a_container_it_drains_and_leaves_no_zombie(ovpipe_run):
+    alone = ["unshare", "-Urpf", "--mount-proc"]
+    if not shutil.which("unshare") or subprocess.run([*alone, "true"], check=False).returncode:
+        pytest.skip("no namespaces of processes to be had here")
+    stages = {"src": ENDLESS, "mid": {"kind": S + "tag"}, "sink": {"kind": S + "Check"}}
+    process = ovpipe_run.start(stages, before=alone)
+    ovpipe_run.until(process, "under way")
+    (first,) = psutil.Process(process.pid).children()
+    workers = sorted(workers_of(process.pid).values(), key=lambda p: p.pid)
+    workers[1].kill()
+    ovpipe_run.until(process, "stage 'mid' is back")
+    assert len(workers_of(process.pid)) == 3
+    assert all(p.status() != psutil.STATUS_ZOMBIE for p in family(process.pid))
+    began = time.monotonic()
+    first.send_signal(signal.SIGTERM)
+    ended = ovpipe_run.finish(process).balanced()
+    assert time.monotonic() - began < 10
+    assert ended.code == 0, ended.err
+
+
+def test_A19_sigterm_during_another_crash(ovpipe_run):
+    """Several die, the stop comes at once: nobody is started, and the first cause is no failure."""
+    stages = {"src": ENDLESS, "mid": {"kind": S + "tag"}, "sink": {"kind": S + "Check"}}
+    process = ovpipe_run.start(stages)
+    ovpipe_run.until(process, "under way")
+    for worker in workers_of(process.pid).values():
+        worker.kill()
+    process.send_signal(signal.SIGTERM)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code in (0, 4), ended.err
+    assert "is back" not in ended.err
+    assert "Traceback" not in ended.err
 
 
 def test_a_stopped_worker_is_waited_for_and_the_ledger_stays_readable(ovpipe_run):

@@ -258,7 +258,7 @@ def test_kill_9_of_anything_at_any_moment(ovpipe_run):
 def test_kill_9_of_everything_leaves_nothing(ovpipe_run, nothing_left):
     """B04: memory has no name, so nothing of it can be left; see what the fixture checks."""
     stages = {"src": ENDLESS, "mid": {"kind": S + "Fresh"}, "sink": SINK}
-    for _ in range(3):
+    for _ in range(int(os.environ.get("OVPIPE_TEST_STARTS", "3"))):
         process = ovpipe_run.start(stages)
         ovpipe_run.until(process, "under way")
         for pid in (process.pid, *workers_of(process.pid)):

@@ -128,6 +128,19 @@ ROWS = [
         within=MEMORY,
     ),
     Row(
+        "B02-known-before-the-first-frame",
+        {
+            "cam": {"kind": "synthetic", "count": 9, "size": "4000x4000"},
+            "sink": {**SINK, "inputs": "cam"},
+            "more": {**SINK, "inputs": {"from": "cam", "depth": 64}},
+        },
+        says(
+            "not enough memory for the frames in flight", "are available", "'cam -> more'", "depth"
+        ),
+        code=3,
+        within=MEMORY,
+    ),
+    Row(
         "B06-a-slot-kept-for-ever-is-never-overwritten",
         {
             "cam": script({"frame": 200}),
