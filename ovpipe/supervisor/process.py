@@ -57,6 +57,7 @@ class WorkerProcess:
                     "ovpipe.worker",
                     str(theirs.fileno()),
                     str(os.getpid()),
+                    plan.name,  # for whoever lists processes
                 ],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -109,6 +109,10 @@ class _Outlet:
         return self.ledger.words[at + R_STATE] & 0xFF == INFLIGHT
 
 
+def _fits(pool: Pool, size: int) -> bool:
+    return size <= pool.slot_bytes <= max(2 * size, _SHARE_BELOW)
+
+
 class Sender:
     """Loans, publishes, ends streams. One thread only.
 
@@ -145,35 +149,57 @@ class Sender:
         self._pump = pump
         self._pools = list(pools)
         self._held: set[int] = set()  # refs of slots in which an array of ours is alive
+        self._like: tuple[tuple[int, ...], DTypeLike] | None = None  # the last loan
+        self._spare: NDArray[Any] | None = None  # the next one, if it is like that
 
     # -- slots --------------------------------------------------------------------------
 
     def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """A writable array in a free slot. Raises FrameError where dtype cannot travel."""
-        dtype = np.dtype(dtype)
-        code = DTYPE_CODE.get(dtype)
-        if code is None:
-            raise FrameError(f"arrays of dtype {dtype} cannot be sent", "malformed")
-        pool, slot = self._free_slot(prod(shape) * dtype.itemsize)
-        root = pool.view(slot, code, shape)
+        if np.dtype(dtype) not in DTYPE_CODE:
+            raise FrameError(f"arrays of dtype {np.dtype(dtype)} cannot be sent", "malformed")
+        like, spare = (shape, dtype), self._spare
+        self._spare = None
+        if spare is not None and like == self._like:
+            return spare
+        del spare
+        self._like = like
+        nbytes = prod(shape) * np.dtype(dtype).itemsize
+        return self._array(*(self._free_slot(nbytes) or self._more(nbytes)), shape, dtype)
+
+    def prepare(self) -> None:
+        """While there is time: the slot that the next loan will need, if it is like the last."""
+        if self._like is not None and self._spare is None:
+            shape, dtype = self._like
+            place = self._free_slot(prod(shape) * np.dtype(dtype).itemsize)
+            if place is not None:
+                self._spare = self._array(*place, shape, dtype)
+
+    def _array(
+        self, pool: Pool, slot: int, shape: tuple[int, ...], dtype: DTypeLike
+    ) -> NDArray[Any]:
+        root = pool.view(slot, DTYPE_CODE[np.dtype(dtype)], shape)
         ref = pool.number << 32 | slot
         self._held.add(ref)
         self._roots.add(root, pool.number, slot, lambda: self._held.discard(ref))
         return root.reshape(shape)
 
-    def _free_slot(self, nbytes: int) -> tuple[Pool, int]:
+    def _free_slot(self, nbytes: int) -> tuple[Pool, int] | None:
         size = slot_size(nbytes)
         busy = set(self._held)
         for ledger, records in self._downstream:
             busy.update(ledger.live_refs(records))
-        slots = 0
         for pool in self._pools:
-            if size <= pool.slot_bytes <= max(2 * size, _SHARE_BELOW):
-                slots += pool.slots
+            if _fits(pool, size):
                 for slot in range(pool.slots):
                     if pool.number << 32 | slot not in busy:
                         return pool, slot
-        # Every slot is in somebody's hands. Records bound how many can be, so this ends.
+        return None
+
+    def _more(self, nbytes: int) -> tuple[Pool, int]:
+        """Every slot is in somebody's hands. Records bound how many can be, so this ends."""
+        size = slot_size(nbytes)
+        slots = sum(pool.slots for pool in self._pools if _fits(pool, size))
         if not slots and len(self._pools) >= _EXACT_POOLS:
             size = slot_size(1 << (size - 1).bit_length())
         pool = self._request_pool(max(slots, _FIRST_SLOTS), size)

@@ -16,9 +16,8 @@ value out of the bounds stated here.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -37,12 +36,12 @@ MAX_MESSAGE = 1 << 20
 _HEADER = struct.Struct("<HBBIIHHIQQqQ")
 _ARRAY = struct.Struct("<IIBBB")  # pool, slot, dtype code, ndim, length of the name
 _UNPACK_ERRORS = (msgpack.exceptions.UnpackException, MemoryError)
+_NO_META = b"\x80"
 NO_PTS = -(1 << 63)
 WAKE_MESSAGE = _HEADER.pack(MAGIC, VERSION, WAKE, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayRef:
+class ArrayRef(NamedTuple):
     """Where one array of a frame lies."""
 
     name: str
@@ -52,8 +51,7 @@ class ArrayRef:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A decoded message; `arrays` and `meta` are empty unless kind is FRAME."""
 
     kind: int
@@ -123,6 +121,19 @@ def encode_eos(link: int, epoch: int, stream: int) -> bytes:
     return _HEADER.pack(MAGIC, VERSION, EOS, link, epoch, 0, 0, stream, 0, 0, 0, 0)
 
 
+@lru_cache(maxsize=1024)
+def _decode_array(data: bytes) -> ArrayRef:
+    """Cached, as _encode_array. Raises struct.error, WireError, UnicodeDecodeError."""
+    pool, slot, dtype, ndim, name_length = _ARRAY.unpack_from(data)
+    if ndim > MAX_DIMS or name_length > MAX_NAME:
+        raise WireError("array", f"{ndim} dimensions, name of {name_length} bytes")
+    shape = struct.unpack_from(f"<{ndim}Q", data, _ARRAY.size)
+    name = data[_ARRAY.size + 8 * ndim :]
+    if len(name) != name_length:
+        raise WireError("truncated", "within an array")
+    return ArrayRef(name.decode(), pool, slot, dtype, shape)
+
+
 def decode(data: bytes) -> Message:
     """The message in `data`. Raises WireError, and nothing else."""
     if len(data) > MAX_MESSAGE:
@@ -145,23 +156,17 @@ def decode(data: bytes) -> Message:
             raise WireError("arrays", str(n_arrays))
         try:
             for _ in range(n_arrays):
-                pool, slot, dtype, ndim, name_length = _ARRAY.unpack_from(data, at)
-                at += _ARRAY.size
-                if ndim > MAX_DIMS or name_length > MAX_NAME:
-                    raise WireError("array", f"{ndim} dimensions, name of {name_length} bytes")
-                shape = struct.unpack_from(f"<{ndim}Q", data, at)
-                at += 8 * ndim
-                name = data[at : at + name_length].decode()
-                at += name_length
-                if at > len(data):
-                    raise WireError("truncated", "within an array")
-                arrays.append(ArrayRef(name, pool, slot, dtype, shape))
+                _, _, _, ndim, name_length = _ARRAY.unpack_from(data, at)
+                end = at + _ARRAY.size + 8 * ndim + name_length
+                arrays.append(_decode_array(data[at:end]))
+                at = end
         except struct.error:
             raise WireError("truncated", "within an array") from None
         except UnicodeDecodeError:
             raise WireError("name", "not UTF-8") from None
         try:
-            meta = msgpack.unpackb(memoryview(data)[at:], strict_map_key=False)
+            if data[at:] != _NO_META:
+                meta = msgpack.unpackb(memoryview(data)[at:], strict_map_key=False)
         except (ValueError, TypeError, OverflowError, RecursionError, *_UNPACK_ERRORS) as error:
             raise WireError("meta", str(error)) from None
         if type(meta) is not dict:

@@ -1,6 +1,7 @@
-"""`python -P -m ovpipe.worker FD PARENT`: started by the supervisor, by exec.
+"""`python -P -m ovpipe.worker FD PARENT NAME`: started by the supervisor, by exec.
 
-FD is this worker's end of its control channel, PARENT the supervisor's process id.
+FD is this worker's end of its control channel, PARENT the supervisor's process id, NAME the
+stage's, there for lists of processes only.
 
 Law: a worker never outlives its supervisor. The parent-death signal is armed before anything
 heavy is imported, and the parent checked after that, since it may have died in between.

@@ -51,7 +51,6 @@ _TICK_MS = 500
 _TURN_MS = 20  # somebody else's frame may end without a word
 _MAX_TRACEBACK = 16_000
 
-
 Submit = Callable[[Frame, Callable[[], None]], Callable[[], Result]]
 
 
@@ -186,6 +185,7 @@ class Worker:
             )
             self._seq = frame.seq + 1
             self._publish(frame, index)
+            self.sender.prepare()
         del frames
         if member.assignment["endless"] and not member.draining:
             raise SourceEnded("its frames ended")
@@ -373,6 +373,7 @@ class Worker:
         self.sender.sync()
         if self._mail:
             return self._mail.next(0, starving)
+        self.sender.prepare()
         began = time.monotonic_ns()
         self._words[self._me + W_BEAT] += 1
         if idle:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.process.conftest import S, T
-from tests.support.processes import family, gone, run_folders, wait_for, workers_of
+from tests.support.processes import family, gone, run_folders, wait_for, worker_of, workers_of
 
 ENDLESS = {"kind": S + "Endless"}
 HANGS = {"kind": T + "ScriptedSink", "how": "hang"}
@@ -73,8 +73,7 @@ def test_sigkill_of_any_worker_ends_the_run_exactly(ovpipe_run, which):
     stages = {name: {**stage, "run": {"restart": "never"}} for name, stage in stages.items()}
     process = ovpipe_run.start(stages)
     ovpipe_run.until(process, "under way")
-    by_age = sorted(workers_of(process.pid).values(), key=lambda p: p.pid)
-    by_age[list(stages).index(which)].kill()
+    worker_of(process.pid, which).kill()
     ended = ovpipe_run.finish(process).balanced()
     assert ended.code == 4
     assert f"stage '{which}' failed: died (SIGKILL)" in ended.err
@@ -164,8 +163,7 @@ def test_A17_as_the_first_process_of_a_container_it_drains_and_leaves_no_zombie(
     process = ovpipe_run.start(stages, before=alone)
     ovpipe_run.until(process, "under way")
     (first,) = psutil.Process(process.pid).children()
-    workers = sorted(workers_of(process.pid).values(), key=lambda p: p.pid)
-    workers[1].kill()
+    worker_of(process.pid, "mid").kill()
     ovpipe_run.until(process, "stage 'mid' is back")
     assert len(workers_of(process.pid)) == 3
     assert all(p.status() != psutil.STATUS_ZOMBIE for p in family(process.pid))

@@ -11,15 +11,10 @@ import psutil
 import pytest
 
 from tests.process.conftest import S, said
-from tests.support.processes import wait_for, workers_of
+from tests.support.processes import wait_for, worker_of, workers_of
 
 ENDLESS = {"kind": S + "Endless"}
 SINK = {"kind": S + "Check"}
-
-
-def worker(process, stages, name):
-    """The process that holds a stage's post now; stages start in their order."""
-    return sorted(workers_of(process.pid).values(), key=lambda p: p.pid)[list(stages).index(name)]
 
 
 def counted(row, *reasons):
@@ -39,7 +34,7 @@ def test_sigkill_costs_what_was_in_hand_and_is_announced(ovpipe_run, which, tmp_
     }
     process = ovpipe_run.start(stages)
     ovpipe_run.until(process, "under way")
-    worker(process, stages, which).kill()
+    worker_of(process.pid, which).kill()
     ovpipe_run.until(process, f"stage '{which}' is back after")
     process.send_signal(signal.SIGINT)
     ended = ovpipe_run.finish(process).balanced()
@@ -109,7 +104,7 @@ def test_a_source_goes_on_where_it_died(ovpipe_run, tmp_path, kind):
     process = ovpipe_run.start(stages)
     if kind == "Careless":
         wait_for(lambda: len(workers_of(process.pid)) == 3, "all workers")
-        worker(process, stages, "src").kill()
+        worker_of(process.pid, "src").kill()
     ended = ovpipe_run.finish(process).balanced()
     assert ended.code == 0, ended.err
     for name in "ab":
@@ -131,10 +126,8 @@ def test_the_end_of_a_stream_passes_once_also_over_a_dead_stage(ovpipe_run, tmp_
     ovpipe_run.until(process, "under way")
     wait_for(lambda: seen.exists(), "the end of the short stream")
     for name in ("mid", "sink"):
-        worker(process, [s for s in stages if s != "short"], name).kill()
+        worker_of(process.pid, name).kill()
         ovpipe_run.until(process, f"stage '{name}' is back after")
-        wait_for(lambda: len(workers_of(process.pid)) == 3, "all that live")
-        stages[name] = stages.pop(name)  # its process is the youngest now
     process.send_signal(signal.SIGINT)
     ended = ovpipe_run.finish(process).balanced()
     assert ended.code == 0, ended.err
@@ -152,7 +145,7 @@ def test_a_dead_reader_neither_loses_what_waits_for_it_nor_holds_its_neighbour_u
     }
     process = ovpipe_run.start(stages)
     wait_for(lambda: len(workers_of(process.pid)) == 3, "all workers")
-    worker(process, stages, "dies").kill()
+    worker_of(process.pid, "dies").kill()
     ovpipe_run.until(process, "stage 'dies' is back after")
     process.send_signal(signal.SIGINT)
     ended = ovpipe_run.finish(process).balanced()
@@ -185,7 +178,7 @@ def test_a_stop_during_the_wait_ends_the_streams_of_the_one_that_is_away(ovpipe_
     process = ovpipe_run.start(stages)
     ovpipe_run.until(process, "under way")
     for number in range(1, 5):
-        worker(process, stages, "src").kill()
+        worker_of(process.pid, "src").kill()
         ovpipe_run.until(process, f"restart {number}/100 in")
         if number < 4:
             wait_for(lambda n=number: said(process).count("is back") == n, "its return")
@@ -277,7 +270,7 @@ def test_many_restarts_leave_no_descriptor_and_no_memory_behind(ovpipe_run):
     process = ovpipe_run.start(stages)
     ovpipe_run.until(process, "under way")
     survivors = [psutil.Process(process.pid)]
-    survivors += [psutil.Process(worker(process, stages, name).pid) for name in ("src", "sink")]
+    survivors += [psutil.Process(worker_of(process.pid, name).pid) for name in ("src", "sink")]
     held: list[int] = []
 
     def as_before():

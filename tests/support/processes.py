@@ -40,6 +40,12 @@ def workers_of(pid):
     return found
 
 
+def worker_of(pid, name):
+    """The live process that holds a stage's post now, below `pid`."""
+    (found,) = [p for p in workers_of(pid).values() if p.cmdline()[-1] == name]
+    return found
+
+
 def gone(processes):
     """True when none of them is running any more."""
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
