@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from tests.process.conftest import S, said
-from tests.process.test_restarts import ENDLESS, SINK, worker
-from tests.support.processes import wait_for, workers_of
+from tests.process.test_restarts import ENDLESS, SINK
+from tests.support.processes import wait_for, worker_of, workers_of
 
 QUICK = {"run": {"stall_timeout": "700ms"}}
 
@@ -51,7 +51,7 @@ def test_a_stopped_worker_that_goes_on_in_time_loses_nothing(ovpipe_run):
     }
     process = ovpipe_run.start(stages)
     wait_for(lambda: len(workers_of(process.pid)) == 3, "all workers")
-    middle = psutil.Process(worker(process, stages, "mid").pid)
+    middle = psutil.Process(worker_of(process.pid, "mid").pid)
     middle.suspend()
     wait_for(lambda: middle.status() == psutil.STATUS_STOPPED, "a stopped worker")
     before = os.times().elapsed
@@ -69,7 +69,7 @@ def test_a_worker_that_stays_stopped_hangs_also_while_it_waits(ovpipe_run):
     stages = {"src": {**ENDLESS, **QUICK}, "mid": {"kind": S + "tag"}, "sink": SINK}
     process = ovpipe_run.start(stages)
     ovpipe_run.until(process, "under way")
-    worker(process, stages, "mid").suspend()
+    worker_of(process.pid, "mid").suspend()
     ovpipe_run.until(process, "stage 'mid' is back after")
     process.send_signal(signal.SIGINT)
     ended = ovpipe_run.finish(process).balanced()
@@ -135,7 +135,7 @@ def test_a_stalled_edge_is_named(ovpipe_run):
     stages = {"src": ENDLESS, "sink": {"kind": S + "Hoards"}}
     process = ovpipe_run.start(stages, "--drain-timeout", "0.2")
     ovpipe_run.until(process, "edge 'src -> sink' stalled for 1")
-    held = worker(process, stages, "sink").pid
+    held = worker_of(process.pid, "sink").pid
     process.send_signal(signal.SIGINT)
     ended = ovpipe_run.finish(process).balanced()
     assert ended.code == 5
