@@ -31,6 +31,15 @@ Matrix = Literal["bt601", "bt709"]
 _FORMATS, _MATRICES = frozenset(get_args(ImageFormat)), frozenset(get_args(Matrix))
 
 
+def pixel_shape(form: ImageFormat, width: int, height: int) -> tuple[int, ...]:
+    """Shape of the array that holds such a picture. ValueError for odd sizes of I420."""
+    if form == "i420":
+        if width % 2 or height % 2:
+            raise ValueError("format i420 takes even sizes only; bgr takes any")
+        return height * 3 // 2, width
+    return (height, width) if form == "gray" else (height, width, 3)
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """Pixels with their format. Raises ValueError where shape and format do not agree."""
@@ -89,7 +98,7 @@ class Image:
     def _shape(self, to: ImageFormat) -> tuple[int, ...]:
         if to == "i420":
             raise ValueError(f"a {self.format} image is not converted to i420")
-        return (self.height, self.width) if to == "gray" else (self.height, self.width, 3)
+        return pixel_shape(to, self.width, self.height)
 
     def write(self, to: ImageFormat, out: U8) -> U8:
         """Convert to `bgr`, `rgb` or `gray` straight into `out` (a loaned array, say).

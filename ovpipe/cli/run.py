@@ -24,6 +24,7 @@ from ovpipe.loader import load
 from ovpipe.supervisor.accountant import Reading
 from ovpipe.supervisor.core import DRAIN_TIMEOUT_S, Supervisor
 from ovpipe.supervisor.rundir import OnlyOnce
+from ovpipe.supervisor.verdict import verdict
 
 
 @click.command()
@@ -55,13 +56,16 @@ def run(config: str, drain_timeout: float, json_: bool) -> None:
     supervisor = Supervisor(
         graph, drain_timeout_s=drain_timeout, on_tick=status.show, on_log=status.log
     )
-    began = time.monotonic()
+    began, before = time.monotonic(), _processors()
     with closing(only), status, _signals(supervisor) as forced:
         outcome = supervisor.run()
     seconds = time.monotonic() - began
     code = 128 + forced[-1] if outcome.killed and forced else outcome.exit_code
     if outcome.error is None or any(a.claimed for a in outcome.reading.accounts):
         say(sys.stderr, ledger_table(outcome.reading))
+    found = verdict(graph, outcome.reading, seconds, _busy(before, _processors()))
+    for line in found:
+        say(sys.stderr, f"verdict: {line}")
     if outcome.error is None:
         for stream in _empty(graph, outcome.reading):
             say(sys.stderr, f"warning: stream '{stream}' gave no frame")
@@ -70,7 +74,7 @@ def run(config: str, drain_timeout: float, json_: bool) -> None:
     if outcome.error is not None:
         say(sys.stderr, f"error: {outcome.error}")
     if json_:
-        say(sys.stdout, json.dumps(as_json(spec.name, outcome, code, seconds)))
+        say(sys.stdout, json.dumps(as_json(spec.name, outcome, code, seconds, found)))
     sys.exit(code)
 
 
@@ -83,6 +87,22 @@ def _only_once(config: str, name: str) -> OnlyOnce:
         raise PreflightError(
             f"{config}: {error}; end that one first, or give this one another `name:`"
         ) from None
+
+
+def _processors() -> tuple[int, int]:
+    """(busy, all) time of this machine's processors since it started, in ticks."""
+    try:
+        with open("/proc/stat") as file:
+            times = [int(word) for word in file.readline().split()[1:9]]
+    except (OSError, ValueError):
+        return 0, 0
+    return sum(times) - times[3] - times[4], sum(times)  # but for idle, and waiting for disks
+
+
+def _busy(before: tuple[int, int], after: tuple[int, int]) -> float | None:
+    """How busy the processors were in between, 0 to 1; None where nobody can tell."""
+    passed = after[1] - before[1]
+    return (after[0] - before[0]) / passed if passed > 0 else None
 
 
 def _empty(graph: Graph, reading: Reading) -> list[str]:

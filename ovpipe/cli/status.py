@@ -140,7 +140,9 @@ def _with_reasons(counts: dict[str, int]) -> str:
     return f"{total} ({reasons})" if reasons else total
 
 
-def as_json(name: str, outcome: Outcome, exit_code: int, seconds: float) -> dict[str, Any]:
+def as_json(
+    name: str, outcome: Outcome, exit_code: int, seconds: float, found: list[str]
+) -> dict[str, Any]:
     """The end of a run as one JSON object."""
     return {
         "v": 1,
@@ -149,5 +151,6 @@ def as_json(name: str, outcome: Outcome, exit_code: int, seconds: float) -> dict
         "error": None if outcome.error is None else str(outcome.error),
         "seconds": round(seconds, 3),
         "ledger": [asdict(a) for a in outcome.reading.accounts],
+        "verdict": found,
         "stages": [asdict(w) for w in outcome.reading.workers],
     }

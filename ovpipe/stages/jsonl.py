@@ -6,133 +6,33 @@
 `pts` is in seconds; it, width and height are null where unknown. `track_id` stands in a detection
 that has one; `classes` in a frame that was classified; `meta` where the option asks for it.
 
-Law: each line is valid JSON and whole. A line is handed to the system at once, not buffered, so
-nothing waits to be flushed; where only a part of it finds room, that part is taken back and the
-frame fails with `disk_full`, and the next frame tries again. What JSON cannot say (NaN, infinity)
-is null in `meta`, and a detection with such a box or score is left out. When the reader of
-standard output has gone (`| head`), the frames that follow fail quietly with `link_lost`.
+Law: each line is valid JSON, and whole (`ovpipe.stages.lines`). What JSON cannot say (NaN,
+infinity) is null in `meta`, and a detection with such a box or score is left out.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
 from base64 import b64encode
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from ovpipe.detections import Detections
-from ovpipe.errors import FrameError
 from ovpipe.frame import Frame
-from ovpipe.stages.base import Consumer
-from ovpipe.stages.paths import FULL, STREAM, for_stream, prepare, unwritable
+from ovpipe.stages.lines import LineWriter
 
-_STDOUT = 1
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
-class Jsonl(Consumer):
+class Jsonl(LineWriter):
     """Writes what was found as JSON, one line a frame."""
 
-    one_process: ClassVar[bool] = True
-
-    path: Annotated[str, "the file; - is standard output; {stream} in it makes a file per stream"]
     meta: Annotated[bool, "write the frame's metadata too"] = False
-    append: Annotated[bool, "keep what the file holds and go on behind it"] = False
 
-    _outputs: Any = None
-    _deaf: bool = False
-
-    def open(self) -> None:
-        """Create the folder and, where there is one file only, the file."""
-        self._outputs = {}
-        if self.path == "-":
-            return
-        prepare(self.path)
-        if STREAM not in self.path:
-            path = for_stream(self.path, "")
-            try:
-                self._outputs[path] = _Lines.to(path, self.append)
-            except OSError as error:
-                raise unwritable(path, error) from None
-
-    def consume(self, frame: Frame) -> None:
-        """Write the frame's line."""
-        line = _encode(record(frame, self.meta)).encode("utf-8", "backslashreplace") + b"\n"
-        try:
-            self._output(frame.stream).write(line)
-        except BrokenPipeError as error:
-            if self.path == "-" and not self._deaf:
-                self._deaf = True
-                self.context.end_run("nobody reads its output any more")
-            raise FrameError("nobody reads the output any more", "link_lost") from error
-        except OSError as error:
-            if error.errno in FULL:
-                raise FrameError(f"no space for '{self.path}'", "disk_full") from error
-            raise
-
-    def end_of_stream(self, stream: str) -> None:
-        """Close the stream's own file."""
-        if STREAM in self.path:
-            output = self._outputs.pop(for_stream(self.path, stream), None)
-            if output is not None:
-                output.close()
-
-    def close(self) -> None:
-        """Close all files."""
-        outputs, self._outputs = self._outputs or {}, {}
-        for output in outputs.values():
-            output.close()
-
-    def _output(self, stream: str) -> _Lines:
-        path = Path("-") if self.path == "-" else for_stream(self.path, stream)
-        output: _Lines | None = self._outputs.get(path)
-        if output is None:
-            if self.path == "-":
-                output = _Lines(io.FileIO(_STDOUT, "w", closefd=False))
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                output = _Lines.to(path, self.append)
-            self._outputs[path] = output
-        return output
-
-
-class _Lines:
-    """A file of whole lines, written through."""
-
-    def __init__(self, file: io.FileIO) -> None:
-        self._file = file
-
-    @classmethod
-    def to(cls, path: Path, append: bool) -> _Lines:
-        """Open `path`, empty or behind what it holds. Raises OSError."""
-        file = io.FileIO(path, "r+" if append and path.exists() else "w")
-        if append and file.seekable() and file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":  # a writer was killed in the middle of a line
-                file.write(b"\n")
-        return cls(file)
-
-    def write(self, line: bytes) -> None:
-        """All of the line, or none of it and OSError."""
-        written = 0
-        try:
-            while written < len(line):
-                written += self._file.write(line[written:]) or 0
-        except OSError:
-            if written:
-                with suppress(OSError):  # a pipe keeps what it took
-                    self._file.seek(-written, os.SEEK_CUR)
-                    self._file.truncate()
-            raise
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    def lines(self, frame: Frame) -> str:
+        """One line for every frame, found anything or not."""
+        return _encode(record(frame, self.meta)) + "\n"
 
 
 def record(frame: Frame, with_meta: bool = False) -> dict[str, Any]:

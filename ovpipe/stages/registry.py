@@ -21,10 +21,13 @@ from ovpipe.stages.base import Result, Stage, Transform
 
 BUILT_IN: dict[str, str] = {
     "video": "ovpipe.stages.video:Video",
+    "pipe": "ovpipe.stages.pipe:Pipe",
     "synthetic": "ovpipe.stages.synthetic:Synthetic",
     "infer": "ovpipe.stages.infer:Infer",
     "annotate": "ovpipe.stages.annotate:Annotate",
     "jsonl": "ovpipe.stages.jsonl:Jsonl",
+    "csv": "ovpipe.stages.csv:Csv",
+    "images": "ovpipe.stages.images:Images",
     "video-writer": "ovpipe.stages.video_writer:VideoWriter",
     "join": "ovpipe.stages.join:Join",
     "log": "ovpipe.stages.log:Log",

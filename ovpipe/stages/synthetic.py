@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from ovpipe.errors import PreflightError
 from ovpipe.frame import UNSET, Frame, Image
+from ovpipe.image import ImageFormat, pixel_shape
 from ovpipe.options import Size
 from ovpipe.stages.base import Producer
 
@@ -132,14 +133,12 @@ def _hash(stream: str) -> bytes:
     return hashlib.blake2b(stream.encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
-def _shape(size: tuple[int, int], form: str) -> tuple[int, ...]:
-    width, height = size
-    text = f"size {width}x{height}"
-    if form == "i420" and (width % 2 or height % 2):
-        raise PreflightError(f"{text}: format i420 takes even sizes only; bgr takes any")
-    shape = {"i420": (height * 3 // 2, width), "gray": (height, width)}.get(
-        form, (height, width, 3)
-    )
+def _shape(size: tuple[int, int], form: ImageFormat) -> tuple[int, ...]:
+    text = f"size {size[0]}x{size[1]}"
+    try:
+        shape = pixel_shape(form, *size)
+    except ValueError as error:
+        raise PreflightError(f"{text}: {error}") from None
     nbytes = int(np.prod(shape))
     if min(size) < 1 or not HEADER.size < nbytes <= _MAX_BYTES:
         raise PreflightError(

@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -45,13 +45,12 @@ from ovpipe.transport.member import Member
 from ovpipe.transport.peers import Departed
 from ovpipe.transport.receiver import Receiver
 from ovpipe.transport.sender import Sender
-from ovpipe.transport.turns import Turn, Turns
+from ovpipe.transport.turns import Turns
+from ovpipe.worker.jobs import Job, Submit, at_once
 
 _TICK_MS = 500
 _TURN_MS = 20  # somebody else's frame may end without a word
 _MAX_TRACEBACK = 16_000
-
-Submit = Callable[[Frame, Callable[[], None]], Callable[[], Result]]
 
 
 class SourceEnded(OvpipeError):
@@ -84,22 +83,6 @@ class _Context:
 
     def waiting(self) -> None:
         self._worker.member.shared.set_state(IDLE, time.monotonic_ns())
-
-
-class _Job:
-    """One frame, or one end of stream, on its way through a stage that has several in work.
-
-    `turns`: those that must have come before it leaves; none but for replicas.
-    """
-
-    __slots__ = ("done", "finish", "frame", "lease", "turns")
-
-    def __init__(self, frame: Frame | None, lease: Lease | None, turns: Sequence[Turn]) -> None:
-        self.frame = frame
-        self.lease = lease
-        self.turns = turns
-        self.done = frame is None
-        self.finish: Callable[[], Result] = lambda: None
 
 
 class Worker:
@@ -140,7 +123,7 @@ class Worker:
             elif isinstance(stage, AsyncTransform):
                 self._overlap(stage, stage.submit, capacity)
             elif isinstance(stage, Transform) and self._turns is not None:
-                self._overlap(stage, _at_once(stage), capacity)
+                self._overlap(stage, at_once(stage), capacity)
             else:
                 self._work(stage)
             member.shared.set_state(DRAINING, now())
@@ -169,13 +152,16 @@ class Worker:
         frames = iter(stage.frames())
         words, me = self._words, self._me
         while not member.draining:
-            began = time.monotonic_ns()
+            began, cpu = time.monotonic_ns(), time.process_time_ns()
             member.shared.set_state(WORKING, began)
             frame = next(frames, None)
             if frame is None:
                 break
             now = time.monotonic_ns()
-            words[me + W_BUSY_NS] += now - began
+            # Part of that may be a wait for the time of a frame, or for a camera.
+            busy = min(now - began, time.process_time_ns() - cpu)
+            words[me + W_BUSY_NS] += busy
+            words[me + W_IDLE_NS] += now - began - busy
             if frame.seq != UNSET and frame.seq < first:
                 continue  # the process before this one has claimed it
             frame = frame.stamped(
@@ -231,15 +217,15 @@ class Worker:
 
     def _overlap(self, stage: Transform | AsyncTransform, submit: Submit, capacity: int) -> None:
         """Keep up to `capacity` frames in work; let results out in the order of their stream."""
-        pending: dict[int, deque[_Job]] = {}
+        pending: dict[int, deque[Job]] = {}
         turns = self._turns
         waiting: deque[wire.Message | Departed] = deque()
 
-        def done(job: _Job) -> None:
+        def done(job: Job) -> None:
             job.done = True
             self.member.inbox.nudge()
 
-        def leaves(job: _Job) -> bool:
+        def leaves(job: Job) -> bool:
             return job.done and all(turns is None or turns.has_come(t) for t in job.turns)
 
         while True:
@@ -264,7 +250,7 @@ class Worker:
                 if isinstance(message, Departed) or message.kind == wire.EOS:
                     for stream in self._ends(message):
                         last = turns.last(stream) if turns is not None else ()
-                        pending.setdefault(stream, deque()).append(_Job(None, None, last))
+                        pending.setdefault(stream, deque()).append(Job(None, None, last))
                     continue
                 taken = self._take_job(message)
                 if taken is None or not self._submitted(taken, submit, done):
@@ -286,18 +272,18 @@ class Worker:
             elif isinstance(stage, Transform):
                 self._publish_all(stage.tick())
 
-    def _take_job(self, message: wire.Message) -> _Job | None:
+    def _take_job(self, message: wire.Message) -> Job | None:
         taken = self.receiver.take(message)
         if taken is not None:
             if self._turns is None:
-                return _Job(*taken, ())
+                return Job(*taken, ())
             turn = self._turns.of(message, self.receiver.ledger(message.link))
-            return _Job(*taken, (turn,))
+            return Job(*taken, (turn,))
         if self._turns is not None:
             self._turns.pass_on()  # it may have been too old
         return None
 
-    def _submitted(self, job: _Job, submit: Submit, done: Callable[[_Job], None]) -> bool:
+    def _submitted(self, job: Job, submit: Submit, done: Callable[[Job], None]) -> bool:
         """Start the work on a frame; False where the stage would not have it."""
         assert job.frame is not None
         assert job.lease is not None
@@ -312,14 +298,14 @@ class Worker:
         self._words[self._me + W_BUSY_NS] += time.monotonic_ns() - began
         return True
 
-    def _ended(self, job: _Job, outcome: int) -> None:
+    def _ended(self, job: Job, outcome: int) -> None:
         """Everything that a frame gave is sent."""
         assert job.lease is not None
         if self._turns is not None:
             self._turns.pass_on(*job.turns)
         job.lease.finish(outcome)
 
-    def _finish(self, job: _Job) -> None:
+    def _finish(self, job: Job) -> None:
         assert job.frame is not None
         assert job.lease is not None
         began = time.monotonic_ns()
@@ -379,7 +365,10 @@ class Worker:
         if idle:
             self.member.shared.set_state(IDLE, began)
         message = self._mail.next(timeout_ms, starving)
-        self._words[self._me + W_IDLE_NS] += time.monotonic_ns() - began
+        # With frames at hand that there is no room for, it waits for its own work, not for frames.
+        self._words[self._me + (W_IDLE_NS if starving else W_BUSY_NS)] += (
+            time.monotonic_ns() - began
+        )
         return message
 
     def _ends(self, message: wire.Message | Departed) -> list[int]:
@@ -396,19 +385,6 @@ class Worker:
             self._publish_all(stage.end_of_stream(self.member.streams[stream]))
         self.sender.end_of_stream(stream)
         self.receiver.close_stream(stream)
-
-
-def _at_once(stage: Transform) -> Submit:
-    """A stage that works on one frame after the other, for the loop of those that have several."""
-
-    def submit(frame: Frame, done: Callable[[], None]) -> Callable[[], Result]:
-        result = stage.process(frame)
-        if result is not None and not isinstance(result, Frame):
-            result = list(result)
-        done()
-        return lambda: result
-
-    return submit
 
 
 def _is_end(message: wire.Message | Departed) -> bool:

@@ -36,6 +36,7 @@ FENCED = {
     "click": {"cli/"},
     "rich": {"cli/"},
     "signal": {
+        "stages/pipe.py",
         "cli/run.py",
         "worker/__main__.py",
         "supervisor/__main__.py",

@@ -1,0 +1,182 @@
+"""Cameras that go away, fall silent and come back: frames again, nobody else feels it.
+
+The sources are an RTSP server in a process of its own, which is killed, stopped and started again.
+"""
+
+import itertools
+import signal
+import socket
+
+import psutil
+import pytest
+
+from tests.process.conftest import said
+from tests.support.processes import family, wait_for, workers_of
+
+pytest.importorskip("av")
+
+from tests.support.rtsp import ServerProcess
+
+
+@pytest.fixture
+def servers(tmp_path):
+    started = []
+
+    def start(**options):
+        folder = tmp_path / f"server-{len(started)}"
+        folder.mkdir()
+        started.append(ServerProcess(folder, **options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+class Yard:
+    """A run with some cameras, and what came of each."""
+
+    def __init__(self, ovpipe_run, folder, cameras, **options):
+        self.runs = ovpipe_run
+        self.path = folder / "came"
+        self.path.touch()
+        self.process = ovpipe_run.start(
+            {
+                "cam": {"kind": "video", "for_each": cameras, **options},
+                "register": {
+                    "kind": "tests.support.cameras:Register",
+                    "inputs": {"from": "cam", "depth": 64},
+                    "path": str(self.path),
+                },
+            }
+        )
+
+    def came(self, name):
+        """Which frames of the clip came from a camera, in order."""
+        lines = [line.split() for line in self.path.read_text().splitlines(keepends=False)]
+        return [int(line[1]) for line in lines if line[0] == f"cam/{name}" and len(line) == 2]
+
+    def more(self, name, frames=15):
+        """Wait until so many more have come; the run must go on."""
+        now = len(self.came(name))
+        wait_for(
+            lambda: len(self.came(name)) >= now + frames or self.process.poll() is not None,
+            f"{frames} more frames of {name}",
+        )
+        assert self.process.poll() is None, said(self.process)
+
+    def until(self, name, text):
+        """Wait until the log says that of a camera."""
+        self.runs.until(self.process, f"cam/{name}: camera {text}")
+
+    def count(self, name, text):
+        return said(self.process).count(f"cam/{name}: camera {text}")
+
+    def end(self):
+        """A clean drain, whatever the cameras do just now."""
+        self.process.send_signal(signal.SIGINT)
+        ended = self.runs.finish(self.process).balanced()
+        assert ended.code == 0, ended.err
+        assert "Traceback" not in ended.err
+        return ended
+
+    def untouched(self, name, ended):
+        """No frame of this camera was lost on the way."""
+        found = self.came(name)
+        assert all((b - a) % 40 == 1 for a, b in itertools.pairwise(found))
+        (row,) = [r for r in ended.ledger_rows if r["stream"] == f"cam/{name}"]
+        assert row["delivered"] == row["claimed"] >= len(found)
+
+
+def rows(ended):
+    ended.ledger_rows = ended.summary["ledger"]
+    return ended
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_server_that_dies_or_falls_silent(ovpipe_run, tmp_path, servers, how):
+    bad, good = servers(), servers()
+    cameras = {"bad": {"url": bad.url("/live/a")}, "good": {"url": good.url("/live/b")}}
+    yard = Yard(ovpipe_run, tmp_path, cameras, timeout="1s")
+    yard.more("bad")
+    yard.more("good")
+    workers = set(workers_of(yard.process.pid))
+    assert len(workers) == 3
+    fds = {pid: psutil.Process(pid).num_fds() for pid in workers}
+    if how == "killed":
+        bad.kill()
+        yard.until("bad", "reconnecting")
+        yard.more("good")
+        bad.start()
+    else:
+        bad.process.send_signal(signal.SIGSTOP)
+        yard.until("bad", "reconnecting")
+        yard.more("good")
+        bad.process.send_signal(signal.SIGCONT)
+    yard.more("bad")
+    assert set(workers_of(yard.process.pid)) == workers, "a restart was used"
+    assert {pid: psutil.Process(pid).num_fds() for pid in workers} == fds
+    ended = rows(yard.end())
+    yard.untouched("good", ended)
+    assert yard.count("good", "") == 2  # connecting, streaming
+
+
+def test_refusing_mute_silent_and_ending_servers_beside_good_ones(ovpipe_run, tmp_path, servers):
+    server = servers()
+    with socket.create_server(("127.0.0.1", 0)) as mute, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        cameras = {
+            "refuses": {"url": f"rtsp://127.0.0.1:{nobody.getsockname()[1]}/a"},
+            "mute": {"url": f"rtsp://127.0.0.1:{mute.getsockname()[1]}/a"},
+            "silent": {"url": server.url("/silent/a")},
+            "ends": {"url": server.url("/short/a")},
+            "good": {"url": server.url("/live/a")},
+        }
+        yard = Yard(ovpipe_run, tmp_path, cameras, timeout="1s")
+        yard.until("refuses", "connecting: Connection refused")
+        yard.until("mute", "connecting: ")
+        wait_for(lambda: len(yard.came("silent")) > 10, "frames of the silent one again")
+        wait_for(lambda: len(yard.came("ends")) > 10, "frames of the ending one again")
+        assert yard.count("silent", "reconnecting")
+        assert yard.count("ends", "reconnecting: the source ended the stream")
+        yard.more("good")
+        ended = rows(yard.end())
+    yard.untouched("good", ended)
+    assert yard.came("refuses") == yard.came("mute") == []
+    assert yard.came("silent")[:11] == yard.came("ends")[:11] == [*range(10), 0]
+
+
+def test_a_password_that_changes(ovpipe_run, tmp_path, servers):
+    secret = "p4ss/w@rd"
+    bad, good = servers(user="viewer", password=secret), servers()
+    cameras = {
+        "bad": {"url": bad.url("/live/a"), "username": "viewer", "password": secret},
+        "good": {"url": good.url("/live/b")},
+    }
+    yard = Yard(ovpipe_run, tmp_path, cameras)
+    yard.more("bad")
+    yard.more("good")
+    bad.kill()
+    asked = bad.requests("DESCRIBE /live/a")
+    bad.start(user="viewer", password="another")
+    yard.until("bad", "auth_failed: Server returned 401 Unauthorized")
+    assert bad.requests("DESCRIBE /live/a") == asked + 2  # without an answer, and with the wrong
+    yard.more("good", 100)
+    assert bad.requests("DESCRIBE /live/a") == asked + 2
+    for process in [yard.process.pid, *(p.pid for p in family(yard.process.pid))]:
+        assert secret not in " ".join(psutil.Process(process).cmdline())
+    ended = rows(yard.end())
+    yard.untouched("good", ended)
+    for shape in (secret, "p4ss%2Fw%40rd"):
+        assert shape not in ended.err + ended.out
+
+
+def test_eight_cameras_of_one_kind(ovpipe_run, tmp_path, servers):
+    server = servers(fps=15)
+    names = [f"c{i}" for i in range(8)]
+    yard = Yard(ovpipe_run, tmp_path, {n: {"url": server.url(f"/live/{n}")} for n in names})
+    for name in names:
+        wait_for(lambda name=name: len(yard.came(name)) >= 20, f"frames of {name}")
+    ended = rows(yard.end())
+    for name in names:
+        yard.untouched(name, ended)
