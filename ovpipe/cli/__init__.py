@@ -12,6 +12,9 @@ from ovpipe.errors import ConfigError, OvpipeError
 
 _COMMANDS = {
     "run": "ovpipe.cli.run:run",
+    "ps": "ovpipe.cli.running:ps",
+    "top": "ovpipe.cli.running:top",
+    "stop": "ovpipe.cli.running:stop",
     "validate": "ovpipe.cli.config:validate",
     "graph": "ovpipe.cli.config:graph",
     "schema": "ovpipe.cli.config:schema",
@@ -44,6 +47,8 @@ def group() -> None:
     ovpipe validate yard.yaml             what is wrong with it, if anything
     ovpipe graph yard.yaml --format svg   a picture of it
     ovpipe run yard.yaml                  run it until its streams end, or Ctrl-C
+    ovpipe top yard                       how it is doing, from another terminal
+    ovpipe stop yard                      drain it, from another terminal
     """
 
 

@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
 
 from ovpipe import drawing
+from ovpipe.cli.source import Source, takes_source
 from ovpipe.errors import ConfigError
-from ovpipe.graph import Graph, resolve
-from ovpipe.loader import load
 from ovpipe.loader.options import model_of, near
 from ovpipe.loader.schema import schema as make_schema
 from ovpipe.stages.registry import BUILT_IN, stage_class
 
-_CONFIG = click.argument("config", type=click.Path(dir_okay=False, allow_dash=True))
-
-
-def _graph(config: str) -> Graph:
-    graph = resolve(load(config, os.environ))
-    for warning in graph.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    return graph
-
 
 @click.command()
-@_CONFIG
-def validate(config: str) -> None:
+@takes_source
+def validate(source: Source) -> None:
     """Say everything that is wrong with CONFIG, with file, line and column."""
-    graph = _graph(config)
+    graph = source.graph()
     counts = f"{len(graph.stages)} stages, {len(graph.edges)} edges, {len(graph.streams)} streams"
-    click.echo(f"{config}: ok: {counts}")
+    click.echo(f"{source.config}: ok: {counts}")
 
 
 @click.command()
-@_CONFIG
+@takes_source
 @click.option(
     "--format", "format_", type=click.Choice(["text", "mermaid", "svg"]), default="text",
     show_default=True,
 )  # fmt: skip
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to a file instead.")
-def graph(config: str, format_: str, output: str | None) -> None:
+def graph(source: Source, format_: str, output: str | None) -> None:
     """Draw the graph of CONFIG: as text, for Mermaid, or as an SVG picture."""
     draw = {"text": drawing.as_text, "mermaid": drawing.as_mermaid, "svg": drawing.as_svg}
-    text = draw[format_](_graph(config))
+    text = draw[format_](source.graph())
     if output is None:
         click.echo(text, nl=False)
         return

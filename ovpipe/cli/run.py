@@ -17,10 +17,10 @@ from types import FrameType
 
 import click
 
+from ovpipe.cli.source import Source, takes_source
 from ovpipe.cli.status import Status, as_json, ledger_table, say
 from ovpipe.errors import PreflightError, StageError
-from ovpipe.graph import Graph, resolve
-from ovpipe.loader import load
+from ovpipe.graph import Graph
 from ovpipe.supervisor.accountant import Reading
 from ovpipe.supervisor.core import DRAIN_TIMEOUT_S, Supervisor
 from ovpipe.supervisor.rundir import OnlyOnce
@@ -28,7 +28,12 @@ from ovpipe.supervisor.verdict import verdict
 
 
 @click.command()
-@click.argument("config", type=click.Path(dir_okay=False, allow_dash=True))
+@takes_source
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Drain after so many seconds of running.",
+)
 @click.option(
     "--drain-timeout",
     type=click.FloatRange(min=0),
@@ -37,7 +42,7 @@ from ovpipe.supervisor.verdict import verdict
     help="Seconds that a drain may take before what is left is killed.",
 )
 @click.option("--json", "json_", is_flag=True, help="Print how it ended as JSON to stdout.")
-def run(config: str, drain_timeout: float, json_: bool) -> None:
+def run(source: Source, duration: float | None, drain_timeout: float, json_: bool) -> None:
     """Run the pipeline that CONFIG (a YAML file, or - for stdin) describes.
 
     Ctrl-C once finishes what is in flight; twice ends at once.
@@ -47,14 +52,21 @@ def run(config: str, drain_timeout: float, json_: bool) -> None:
     missing; 4 a stage failed; 5 the drain took too long; 6 a frame is unaccounted for, a fault of
     ovpipe; 130, 143 ended by force.
     """
-    spec = load(config, os.environ)
-    graph = resolve(spec)
-    for warning in graph.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    only = _only_once(config, spec.name)
-    status = Status(spec.name)
+    graph = source.graph()
+    only = _only_once(source.config, graph.name)
+    status = Status(graph.name)
+    until_s = 0.0  # when to drain, once it runs
+
+    def on_tick(phase: str, reading: Reading) -> None:
+        nonlocal until_s
+        status.show(phase, reading)
+        if duration is not None and phase == "running":
+            until_s = until_s or time.monotonic() + duration
+            if time.monotonic() >= until_s:
+                supervisor.drain()
+
     supervisor = Supervisor(
-        graph, drain_timeout_s=drain_timeout, on_tick=status.show, on_log=status.log
+        graph, drain_timeout_s=drain_timeout, on_tick=on_tick, on_log=status.log
     )
     began, before = time.monotonic(), _processors()
     with closing(only), status, _signals(supervisor) as forced:
@@ -74,7 +86,7 @@ def run(config: str, drain_timeout: float, json_: bool) -> None:
     if outcome.error is not None:
         say(sys.stderr, f"error: {outcome.error}")
     if json_:
-        say(sys.stdout, json.dumps(as_json(spec.name, outcome, code, seconds, found)))
+        say(sys.stdout, json.dumps(as_json(graph.name, outcome, code, seconds, found)))
     sys.exit(code)
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from ovpipe.supervisor.accountant import Reading, WorkerReading
-from ovpipe.supervisor.core import Outcome, Phase
+from ovpipe.supervisor.core import Outcome
 
 _PLAIN_EVERY_S = 5.0
 
@@ -31,10 +31,12 @@ def say(stream: TextIO, text: str) -> None:
 class Status:
     """Shows readings as they come. `show` is the supervisor's on_tick, `log` its on_log."""
 
-    def __init__(self, name: str, stream: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, name: str, stream: TextIO = sys.stderr, before: Reading | None = None
+    ) -> None:
         self._name = name
         self._stream = stream
-        self._before: Reading | None = None
+        self._before = before
         self._plain_at = time.monotonic() + _PLAIN_EVERY_S
         self._live = _rich_live(stream)
 
@@ -54,13 +56,13 @@ class Status:
         else:
             say(self._stream, f"[{worker}] {line}")
 
-    def show(self, phase: Phase, reading: Reading) -> None:
-        """A reading has come."""
+    def show(self, phase: str, reading: Reading, at_once: bool = False) -> None:
+        """A reading has come. A plain line is written when it is due, or `at_once`."""
         before = self._before or reading
         if self._live is not None:
             self._live.update(_rich_table(self._name, phase, reading, before), refresh=True)
             self._before = reading
-        elif time.monotonic() >= self._plain_at:
+        elif at_once or time.monotonic() >= self._plain_at:
             self._plain_at += _PLAIN_EVERY_S
             self._before = reading
             parts = [f"{w.name} {_rate(w, before):.1f}/s {w.state}" for w in reading.workers]
@@ -90,7 +92,7 @@ def _rich_live(stream: TextIO) -> Any:
     return Live(console=Console(file=stream), auto_refresh=False)
 
 
-def _rich_table(name: str, phase: Phase, reading: Reading, before: Reading) -> Any:
+def _rich_table(name: str, phase: str, reading: Reading, before: Reading) -> Any:
     from rich.table import Table
 
     table = Table(title=f"{name}: {phase}", title_justify="left")
@@ -126,10 +128,16 @@ def ledger_table(reading: Reading) -> str:
         ]
         for a in reading.accounts
     ]
+    return table(head, rows, left=2)
+
+
+def table(head: list[str], rows: list[list[str]], left: int) -> str:
+    """A table of text; the first `left` columns begin at the left, the others end at the right."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = []
     for row in [head, ["-" * w for w in widths], *rows]:
-        cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]  # noqa: B905
+        pairs = enumerate(zip(row, widths, strict=True))
+        cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in pairs]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ options       the options of a class: checked and described; the only file with 
 kinds         which class a kind is; a user's own are looked at in a child process
 describe      that child process
 reading       a tree being read: problems noted, variables replaced, secrets kept
+overrides     `--set` of the command line
 operation     `inputs:` and `run:`
 validate      tree -> spec
 schema        the JSON schema of it all, for editors
@@ -20,6 +21,7 @@ from typing import Any
 from ovpipe.errors import ConfigError, Problem
 from ovpipe.loader import tree
 from ovpipe.loader.kinds import STAGE_KEYS
+from ovpipe.loader.overrides import override
 from ovpipe.loader.tree import Node
 from ovpipe.loader.validate import Validator
 from ovpipe.spec import PipelineSpec, Place, StageSpec
@@ -27,8 +29,12 @@ from ovpipe.spec import PipelineSpec, Place, StageSpec
 __all__ = ["load", "loads", "stage_spec"]
 
 
-def load(path: str | Path, environ: Mapping[str, str]) -> PipelineSpec:
+def load(
+    path: str | Path, environ: Mapping[str, str], overrides: Sequence[str] = ()
+) -> PipelineSpec:
     """The spec in a YAML file (`-`: stdin). `environ`: what `${VAR}` refers to.
+
+    `overrides`: assignments such as `stages.cam.url=clip.mp4` (overrides.py).
 
     Raises ConfigError with every problem found.
     """
@@ -36,14 +42,22 @@ def load(path: str | Path, environ: Mapping[str, str]) -> PipelineSpec:
     standard_in = str(path) == "-"
     folder = Path() if standard_in else Path(path).parent
     name = "pipeline" if standard_in else Path(path).stem
-    return loads(text, folder=folder, file=str(path), name=name, environ=environ)
+    return loads(
+        text, folder=folder, file=str(path), name=name, environ=environ, overrides=overrides
+    )
 
 
 def loads(
-    text: str, *, folder: Path, environ: Mapping[str, str], file: str = "", name: str = "pipeline"
+    text: str,
+    *,
+    folder: Path,
+    environ: Mapping[str, str],
+    file: str = "",
+    name: str = "pipeline",
+    overrides: Sequence[str] = (),
 ) -> PipelineSpec:
     """The spec in a YAML text; `folder` is where modules of the user's own are looked up."""
-    root = tree.parse(text, file)
+    root = override(tree.parse(text, file), overrides)
     return Validator(environ, folder.absolute(), file).pipeline(root, name)
 
 

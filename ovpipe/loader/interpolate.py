@@ -15,7 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""Of a variable."""
 _OPERATORS = (":-", ":?", ":+", "-", "?", "+")
 _MAX_DEPTH = 8
 _MAX_LENGTH = 1 << 20
@@ -42,7 +43,7 @@ def _expand(text: str, environ: Mapping[str, str], depth: int) -> str:
         elif text.startswith("${", dollar):
             part, at = _braced(text, dollar + 2, environ, depth)
         else:
-            match = _NAME.match(text, dollar + 1)
+            match = NAME.match(text, dollar + 1)
             if match is None:
                 raise InterpolationError("a lone '$'; write '$$' for a dollar sign")
             part, at = _value(match[0], environ), match.end()
@@ -56,7 +57,7 @@ def _expand(text: str, environ: Mapping[str, str], depth: int) -> str:
 
 def _braced(text: str, at: int, environ: Mapping[str, str], depth: int) -> tuple[str, int]:
     """The value of `${...}` whose inside begins at `at`, and where the text goes on."""
-    match = _NAME.match(text, at)
+    match = NAME.match(text, at)
     if match is None:
         raise InterpolationError("'${' without the name of a variable")
     name, at = match[0], match.end()

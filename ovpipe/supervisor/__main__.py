@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
             externals=externals,
             on_log=lambda worker, line: print(f"[{worker}] {line}", file=sys.stderr),
         )
+        signal.signal(signal.SIGTERM, lambda *_: _terminated(supervisor))
         threading.Thread(target=_obey, args=(host, supervisor), daemon=True).start()
         outcome = supervisor.run()
         error: OvpipeError | None = outcome.error
@@ -51,6 +52,12 @@ def main(argv: list[str]) -> int:
     failure = error and to_json(error)
     control.send(host, {"t": "ended", "error": failure, "accounts": accounts})
     return 0
+
+
+def _terminated(supervisor: Supervisor) -> None:
+    """`ovpipe stop`: the first drains, a second ends at once."""
+    signal.signal(signal.SIGTERM, lambda *_: supervisor.kill())
+    supervisor.drain()
 
 
 def _obey(host: socket.socket, supervisor: Supervisor) -> None:

@@ -36,6 +36,7 @@ from ovpipe.errors import (
 )
 from ovpipe.graph import Graph
 from ovpipe.supervisor.accountant import Accountant, Reading
+from ovpipe.supervisor.bulletin import Bulletin
 from ovpipe.supervisor.crew import Crew
 from ovpipe.supervisor.launch import make_plan
 from ovpipe.supervisor.post import Post, with_restarts
@@ -134,6 +135,7 @@ class Supervisor:
             self._accountant = Accountant(self.plan, ledger_fd)
             self._crew = Crew(self.plan, self._accountant, run_dir, ledger_fd, self._channels)
             closing.callback(self._crew.close)
+            self._bulletin = Bulletin(self.plan.graph, run_dir.path)
             self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
             for post in self._crew.posts:
                 self._spawn(post)
@@ -168,8 +170,10 @@ class Supervisor:
             if now >= next_tick:
                 next_tick = now + _TICK_S
                 self._look_after(now)
+                reading = self._accountant.read()
+                self._bulletin.post(self.phase, reading)
                 if self._on_tick is not None:
-                    self._on_tick(self.phase, self._accountant.read())
+                    self._on_tick(self.phase, reading)
 
     def _select(self, timeout_s: float) -> None:
         for key, _ in self._selector.select(timeout_s):

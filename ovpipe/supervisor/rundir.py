@@ -22,6 +22,7 @@ from pathlib import Path
 from ovpipe.errors import PreflightError
 
 _MAX_SOCKET_PATH = 107  # what Linux allows for a Unix socket, without the final zero
+LOCK = "lock"
 _LONGEST_NAME = len("/4194304-ffffffff/w65535e9999999")
 
 
@@ -60,7 +61,7 @@ def base_folder() -> Path:
 @contextmanager
 def _guarded(base: Path) -> Iterator[None]:
     """One process of this user at a time."""
-    fd = _open_private(base / "lock")
+    fd = _open_private(base / LOCK)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -85,7 +86,7 @@ class RunDir:
             self.path = base / f"{os.getpid()}-{secrets.token_hex(4)}"
             self.path.mkdir(mode=0o700)
             self.path.chmod(0o700)
-            self._lock = _open_private(self.path / "lock")
+            self._lock = _open_private(self.path / LOCK)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             os.write(self._lock, f"{os.getpid()}\n".encode())
 
@@ -139,7 +140,7 @@ def sweep(base: Path) -> list[Path]:
         if not folder.is_dir() or folder.is_symlink():
             continue
         try:
-            fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             fd = -1  # died between making the folder and its lock
         try:

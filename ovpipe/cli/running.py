@@ -1,0 +1,134 @@
+"""Commands for pipelines that run: ps, top, stop. They read what each run says of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ovpipe.cli.status import Status, say, table
+from ovpipe.supervisor.bulletin import Run, runs
+from ovpipe.supervisor.core import DRAIN_TIMEOUT_S
+
+_LOOK_S = 0.2
+_EVERY_S = 0.5
+_WHICH = click.argument("which", required=False)
+
+
+def _find(which: str | None) -> Run:
+    """The run of that name or process; the only one, where none is named."""
+    running = runs()
+    found = [run for run in running if which in (None, run.name, str(run.pid))]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{run.name} ({run.pid})" for run in running) or "none"
+    which = "" if which is None else f" '{which}'"
+    few = f"no pipeline{which} runs" if not found else f"several pipelines{which} run"
+    raise click.ClickException(f"{few}; there are: {known}; name one, or its process")
+
+
+def _as_dict(run: Run) -> dict[str, Any]:
+    return {
+        "v": 1,
+        "name": run.name,
+        "pid": run.pid,
+        "phase": run.phase,
+        "started": run.started_s,
+        "at_ns": run.reading.at_ns,
+        "ledger": [asdict(account) for account in run.reading.accounts],
+        "stages": [asdict(worker) for worker in run.reading.workers],
+    }
+
+
+@click.command()
+@click.option("--json", "json_", is_flag=True, help="One JSON object a line.")
+def ps(json_: bool) -> None:
+    """List the pipelines that you run."""
+    running = runs()
+    if json_:
+        for run in running:
+            say(sys.stdout, json.dumps(_as_dict(run)))
+        return
+    head = ["name", "process", "phase", "since", "stages", "claimed", "delivered", "restarts"]
+    rows = []
+    for run in running:
+        accounts, workers = run.reading.accounts, run.reading.workers
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started_s))
+        counts = [len(workers), sum(a.claimed for a in accounts),
+                  sum(a.delivered for a in accounts), sum(w.restarts for w in workers)]  # fmt: skip
+        rows.append([run.name, str(run.pid), run.phase, since, *map(str, counts)])
+    say(sys.stdout, table(head, rows, left=4))
+
+
+@click.command()
+@_WHICH
+@click.option("--once", is_flag=True, help="Show one moment and end.")
+@click.option("--json", "json_", is_flag=True, help="One JSON object a moment and line.")
+def top(which: str | None, once: bool, json_: bool) -> None:
+    """Show how the pipeline WHICH (its name or process) is doing, until it ends or Ctrl-C.
+
+    Rates are those since the moment shown before.
+    """
+    run = _find(which)
+    with Status(run.name, sys.stdout, run.reading) as status, suppress(KeyboardInterrupt):
+        while True:
+            if json_:
+                say(sys.stdout, json.dumps(_as_dict(run)))
+                if once:
+                    return
+            time.sleep(_EVERY_S)
+            again = [other for other in runs() if other.folder == run.folder]
+            if not again:
+                break
+            if run.reading.at_ns == (run := again[0]).reading.at_ns:
+                continue
+            if not json_:
+                status.show(run.phase, run.reading, at_once=once)
+                if once:
+                    return
+    say(sys.stderr, f"{run.name} ({run.pid}) has ended")
+
+
+@click.command()
+@_WHICH
+@click.option("--now", is_flag=True, help="Do not wait for what is in flight.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=2 * DRAIN_TIMEOUT_S,
+    show_default=True,
+    help="Seconds to wait for its end.",
+)
+def stop(which: str | None, now: bool, timeout: float) -> None:
+    """Drain the pipeline WHICH (its name or process) and wait for its end."""
+    run = _find(which)
+    try:
+        process = os.pidfd_open(run.pid)
+    except ProcessLookupError:
+        return
+    try:
+        deadline = time.monotonic() + timeout
+        asked = False
+        while run.here:  # looked at after the descriptor was taken: it is that very process
+            if now or not asked:  # a second one ends it at once
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(process, signal.SIGTERM)
+                asked = True
+            if time.monotonic() >= deadline:
+                raise click.ClickException(
+                    f"{run.name} ({run.pid}) has not ended within {timeout:g} s; "
+                    "--now ends it at once"
+                )
+            time.sleep(_LOOK_S)
+    except PermissionError:
+        raise click.ClickException(f"{run.name} ({run.pid}) is not yours to end") from None
+    finally:
+        os.close(process)
+    say(sys.stderr, f"{run.name} ({run.pid}) has ended")

@@ -1,0 +1,86 @@
+"""What all commands that take a configuration share: CONFIG, --set, --env-file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ovpipe.errors import ConfigError, Problem
+from ovpipe.graph import Graph, resolve
+from ovpipe.loader import load
+from ovpipe.loader.interpolate import NAME
+
+
+@dataclass(frozen=True)
+class Source:
+    """A configuration as the command line names it."""
+
+    config: str
+    overrides: tuple[str, ...]
+    env_file: str | None
+
+    def graph(self) -> Graph:
+        """The resolved graph; its warnings are told. Raises ConfigError."""
+        environ = {**(read_env(self.env_file) if self.env_file else {}), **os.environ}
+        graph = resolve(load(self.config, environ, self.overrides))
+        for warning in graph.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        return graph
+
+
+def takes_source(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a command whose first argument is a Source."""
+
+    @click.argument("config", type=click.Path(dir_okay=False, allow_dash=True))
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="Change a value of CONFIG: --set stages.cam.url=clip.mp4. Repeatable.",
+    )
+    @click.option(
+        "--env-file",
+        type=click.Path(dir_okay=False),
+        help="Take variables from this file, as NAME=value lines; those of the environment win.",
+    )
+    @wraps(command)
+    def taking(config: str, overrides: tuple[str, ...], env_file: str | None, **rest: Any) -> Any:
+        return command(Source(config, overrides, env_file), **rest)
+
+    return taking
+
+
+def read_env(path: str) -> dict[str, str]:
+    """The variables in a file: NAME=value; quotes around a value go, `#` begins a comment line.
+
+    Raises ConfigError, which names the line and never a value.
+    """
+    try:
+        text = Path(path).read_text("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8") from None
+    found, problems = {}, []
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        name, equals, value = stripped.removeprefix("export ").partition("=")
+        name, value = name.strip(), value.strip()
+        if not equals or not NAME.fullmatch(name):
+            problems.append(Problem("not NAME=value", "", path, number, 1))
+            continue
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        found[name] = value
+    if problems:
+        raise ConfigError(problems)
+    return found
