@@ -19,6 +19,7 @@ _COMMANDS = {
     "graph": "ovpipe.cli.config:graph",
     "schema": "ovpipe.cli.config:schema",
     "stages": "ovpipe.cli.config:stages",
+    "devices": "ovpipe.cli.devices:devices",
 }
 
 

@@ -93,3 +93,15 @@ def test_help(ovpipe, command):
 
 def test_version(ovpipe):
     assert ovpipe("--version").stdout.startswith("ovpipe, version ")
+
+
+def test_devices_are_those_of_openvino(ovpipe):
+    import openvino
+
+    ended = ovpipe("devices", "--json")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert list(found) == openvino.Core().available_devices
+    assert "FP32" in found["CPU"]["OPTIMIZATION_CAPABILITIES"]
+    text = ovpipe("devices")
+    assert text.stdout.startswith(f"CPU: {found['CPU']['FULL_DEVICE_NAME']}\n")
