@@ -59,13 +59,13 @@ class Bulletin:
 
 
 def runs() -> list[Run]:
-    """All runs of this user that are alive, the oldest first. Raises PreflightError."""
+    """All runs of this user that are alive, by name. Raises PreflightError."""
     found = []
     for folder in base_folder().iterdir():
         if folder.is_dir() and _held(folder / LOCK):
             with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or another version
                 found.append(_run(folder, json.loads((folder / _FILE).read_text())))
-    return sorted(found, key=lambda run: run.started_s)
+    return sorted(found, key=lambda run: (run.name, run.pid))
 
 
 def _held(lock: Path) -> bool:
