@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# A script's folder comes first where modules are looked for; our queue.py is not the library's.
+sys.path.append(sys.path.pop(0))
 
 PAGE = 4096
 DEPTH = 8
