@@ -13,7 +13,7 @@ ROOT = Path("ovpipe")
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"pipeline", "testing"},
+    {"pipeline", "testing", "web"},
     {"supervisor"},
     {"worker"},
     {"loader", "drawing"},
@@ -35,6 +35,13 @@ FENCED = {
     "openvino": {"queue/", "stages/infer/"},
     "click": {"cli/"},
     "rich": {"cli/"},
+    "starlette": {"web/"},
+    "uvicorn": {"web/"},
+    "simplejpeg": {"web/"},
+    "paho": {"stages/mqtt.py"},
+    "confluent_kafka": {"stages/kafka.py"},
+    "redis": {"stages/redis.py"},
+    "sqlite3": {"stages/sqlite.py", "stages/spool.py"},
     "signal": {
         "stages/pipe.py",
         "cli/run.py",
