@@ -12,12 +12,25 @@ from typing import Any, get_args
 from ovpipe.loader.operation import MAX_DEPTH_OF_EDGE, MAX_REPLICAS
 from ovpipe.loader.options import model_of
 from ovpipe.loader.validate import MAX_STAGES, NAME, PIPELINE_NAME
-from ovpipe.spec import WhenFull, WhenRestart
+from ovpipe.spec import (
+    DEFAULT_DEPTH,
+    INFER_STALL_TIMEOUT_S,
+    INFER_START_TIMEOUT_S,
+    STALL_TIMEOUT_S,
+    START_TIMEOUT_S,
+    RunSpec,
+    WhenFull,
+    WhenRestart,
+)
 from ovpipe.stages.base import Stage
 from ovpipe.stages.registry import BUILT_IN, stage_class
 
 _VARIABLE = {"type": "string", "pattern": r"\$"}
-_DURATION = {"type": ["number", "string"], "description": "seconds, or 500ms, 5s, 2m, 1h"}
+
+
+def _duration(description: str) -> dict[str, Any]:
+    examples = ["500ms", "5s", "2m", "1h"]
+    return {"type": ["number", "string"], "description": description, "examples": examples}
 
 
 def schema() -> dict[str, Any]:
@@ -29,10 +42,17 @@ def schema() -> dict[str, Any]:
         "type": "object",
         "required": ["version", "stages"],
         "properties": {
-            "version": {"const": 1},
-            "name": _loose({"type": "string", "pattern": f"^{PIPELINE_NAME.pattern}$"}),
+            "version": {"const": 1, "description": "of this format"},
+            "name": _loose(
+                {
+                    "type": "string",
+                    "pattern": f"^{PIPELINE_NAME.pattern}$",
+                    "description": "what `ps`, `top` and `stop` call it; else the file's name",
+                }
+            ),
             "stages": {
                 "type": "object",
+                "description": "the graph, stage by stage",
                 "minProperties": 1,
                 "maxProperties": MAX_STAGES,
                 "propertyNames": {"pattern": f"^{NAME.pattern}$"},
@@ -62,7 +82,7 @@ def schema() -> dict[str, Any]:
 
 def _kind() -> dict[str, Any]:
     own = {"type": "string", "pattern": ":", "description": "module:Name"}
-    return {"anyOf": [{"enum": list(BUILT_IN)}, own, _VARIABLE]}
+    return {"description": "what the stage is", "anyOf": [{"enum": list(BUILT_IN)}, own, _VARIABLE]}
 
 
 def _input() -> dict[str, Any]:
@@ -70,7 +90,8 @@ def _input() -> dict[str, Any]:
         "type": "integer",
         "minimum": 1,
         "maximum": MAX_DEPTH_OF_EDGE,
-        "description": "frames that may wait",
+        "description": "frames that may wait, beside those that the stage works on",
+        "default": DEFAULT_DEPTH,
     }
     return {
         "type": "object",
@@ -78,8 +99,14 @@ def _input() -> dict[str, Any]:
         "properties": {
             "from": {"type": "string", "description": "the stage to read"},
             "depth": _loose(depth),
-            "when_full": _loose({"enum": list(get_args(WhenFull))}),
-            "max_age": _DURATION,
+            "when_full": _loose(
+                {
+                    "enum": list(get_args(WhenFull)),
+                    "description": "wait, drop the oldest frame that waits, or refuse the new one; "
+                    "else drop_oldest below a live source, block below files",
+                }
+            ),
+            "max_age": _duration("frames older than this are dropped, counted `stale`"),
         },
         "additionalProperties": False,
     }
@@ -104,20 +131,48 @@ def _reserved() -> dict[str, Any]:
         "run": {
             "type": "object",
             "properties": {
-                "replicas": _loose({"type": "integer", "minimum": 1, "maximum": MAX_REPLICAS}),
+                "replicas": _loose(
+                    {
+                        "type": "integer",
+                        "minimum": 1,
+                        "maximum": MAX_REPLICAS,
+                        "description": "processes that share the stage's frames",
+                        "default": RunSpec.replicas,
+                    }
+                ),
                 "restart": {
                     "description": "whether a worker that dies gets a successor",
                     "enum": list(get_args(WhenRestart)),
+                    "default": RunSpec.restart,
                 },
-                "max_restarts": _loose({"type": "integer", "minimum": 0}),
-                "within": _DURATION,
-                "start_timeout": _DURATION,
-                "stall_timeout": _DURATION,
+                "max_restarts": _loose(
+                    {
+                        "type": "integer",
+                        "minimum": 0,
+                        "description": "more of them than this within `within` end the run",
+                        "default": RunSpec.max_restarts,
+                    }
+                ),
+                "within": {
+                    **_duration("the time that `max_restarts` is about"),
+                    "default": RunSpec.within_s,
+                },
+                "start_timeout": _duration(
+                    f"how long opening the stage may take; else {START_TIMEOUT_S:g} s, "
+                    f"infer {INFER_START_TIMEOUT_S:g} s"
+                ),
+                "stall_timeout": _duration(
+                    f"how long it may work on one frame; else {STALL_TIMEOUT_S:g} s, "
+                    f"infer {INFER_STALL_TIMEOUT_S:g} s"
+                ),
             },
+            "description": "how the stage's worker is run",
             "additionalProperties": False,
         },
-        "enabled": _loose({"type": "boolean"}),
-        "description": {"type": "string"},
+        "enabled": _loose(
+            {"type": "boolean", "description": "false leaves the stage out", "default": True}
+        ),
+        "description": {"type": "string", "description": "a word for people"},
     }
 
 
