@@ -132,9 +132,14 @@ class Images(Consumer):
     def _encoded(self, path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         import cv2
 
-        options = [cv2.IMWRITE_JPEG_QUALITY, self.quality, cv2.IMWRITE_WEBP_QUALITY, self.quality]
+        suffix = path.suffix.lower()
+        options = []  # one that is another format's makes OpenCV complain on standard error
+        if suffix in (".jpg", ".jpeg"):
+            options = [cv2.IMWRITE_JPEG_QUALITY, self.quality]
+        elif suffix == ".webp":
+            options = [cv2.IMWRITE_WEBP_QUALITY, self.quality]
         try:
-            good, data = cv2.imencode(path.suffix.lower(), pixels, options)
+            good, data = cv2.imencode(suffix, pixels, options)
         except cv2.error as error:  # beyond what the format can hold
             raise FrameError(f"'{path}' cannot be encoded: {error}", "malformed") from error
         if not good:
