@@ -105,7 +105,7 @@ class _Client:
         """PreflightError where librdkafka does not take the settings; connects to nothing."""
         import confluent_kafka
 
-        elsewhere = {**self._settings, "bootstrap.servers": ""}
+        elsewhere = {**self._settings, "bootstrap.servers": "", "logger": _Silent()}
         try:
             confluent_kafka.Producer(elsewhere)
         except (confluent_kafka.KafkaException, ValueError, TypeError) as error:

@@ -60,7 +60,10 @@ class Messenger(Selective):
     ] = "drop_oldest"
     timeout: Annotated[Duration, Gt(0), "how long the broker may take to answer"] = 10.0
     flush_timeout: Annotated[
-        Duration, Ge(0), "at the end, how long to try to get rid of what waits"
+        Duration,
+        Ge(0),
+        "at the end, how long to try to get rid of what waits; a drain is that short,"
+        " else it begins anew while the broker takes messages",
     ] = 3.0
 
     _outbox: Any = None
@@ -134,7 +137,9 @@ class Messenger(Selective):
         if outbox is None:
             return
         self._patience()
-        counts: Counts = outbox.close(self._give_up_s)
+        counts: Counts = outbox.close(
+            self._give_up_s, self.flush_timeout, lambda: self.context.stopping
+        )
         if counts.refused or counts.dropped or counts.waiting:
             left = f"left in '{self.spool['path']}'" if self.spool.get("path") else "lost"
             self._warn(

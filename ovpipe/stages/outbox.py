@@ -23,6 +23,7 @@ from ovpipe.stages.uplink import Timing, Uplink
 _TICK_S = 0.5
 _TELL_REFUSED_S = 60.0
 _MIN_CALL_S = 0.05
+_GRACE_S = 2.0  # for a call of the client that ends late
 
 Settled = Callable[[str], None]
 """Called for each message of a batch, in order: "" is confirmed, else why it was refused."""
@@ -108,6 +109,8 @@ class Outbox:
         self._news = threading.Event()
         self._closing = threading.Event()
         self._deadline_s = float("inf")
+        self._patience_s = 0.0
+        self._stopping: Callable[[], bool] = bool
         self._thread = threading.Thread(target=self._run, name=f"outbox-{stage}", daemon=True)
 
     @property
@@ -139,13 +142,22 @@ class Outbox:
         """Whether the spool has room for such a message, within the time."""
         return self._spool.wait_for_room(body_bytes, timeout_s)
 
-    def close(self, deadline_s: float) -> Counts:
-        """Send what can be sent until then (monotonic), and close all. The last counts."""
+    def close(
+        self, deadline_s: float, patience_s: float = 0.0, stopping: Callable[[], bool] = bool
+    ) -> Counts:
+        """Send what can be sent until then (monotonic), and close all. The last counts.
+
+        While the broker takes messages, and nobody is `stopping` the run, it is given another
+        `patience_s` after each of them.
+        """
+        self._patience_s = patience_s
+        self._stopping = stopping
         self._deadline_s = deadline_s
         self._closing.set()
         self._news.set()
         if self._thread.ident is not None:
-            self._thread.join(max(0.0, deadline_s - time.monotonic()) + 2.0)
+            while self._thread.is_alive() and time.monotonic() < self._deadline_s + _GRACE_S:
+                self._thread.join(_TICK_S)
         counts = self.counts
         self._spool.close()
         self._client.close()
@@ -197,6 +209,8 @@ class Outbox:
         self._try(lambda: self._client.send(messages, fates.append, self._call_s()))
         self._spool.done(len(fates))
         self._spool.put_back()
+        if fates and self._closing.is_set() and not self._stopping():
+            self._deadline_s = max(self._deadline_s, time.monotonic() + self._patience_s)
         refused = [why for why in fates if why]
         self._confirmed += len(fates) - len(refused)
         if refused:

@@ -49,6 +49,7 @@ def subscriber():
 
 
 def opened(port: int, **options: Any) -> Mqtt:
+    options.setdefault("flush_timeout", 20.0)
     stage = Mqtt(url=f"mqtt://127.0.0.1:{port}", **options)
     stage.bind(LocalContext("events"))
     stage.open()

@@ -49,8 +49,7 @@ class Server:
         raise NotImplementedError
 
     def start(self):
-        log = open(self.folder / "server.log", "ab")
-        with log:
+        with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -178,18 +177,20 @@ class KafkaCluster:
         import confluent_kafka
 
         consumer = confluent_kafka.Consumer(
-            {
-                "bootstrap.servers": self.servers, "group.id": "reader",
-                "auto.offset.reset": "earliest", "log_level": 0,
-            }
-        )  # fmt: skip
-        consumer.subscribe([topic])
+            {"bootstrap.servers": self.servers, "group.id": "reader", "log_level": 0}
+        )
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        consumer.assign(
+            [
+                confluent_kafka.TopicPartition(topic, number, confluent_kafka.OFFSET_BEGINNING)
+                for number in partitions
+            ]
+        )
         records = []
 
         def enough():
-            record = consumer.poll(0.2)
-            if record is not None and record.error() is None:
-                records.append(record)
+            found = consumer.consume(500, 0.2)
+            records.extend(record for record in found if record.error() is None)
             return len(records) >= count
 
         try:
