@@ -27,8 +27,13 @@ BUILT_IN: dict[str, str] = {
     "annotate": "ovpipe.stages.annotate:Annotate",
     "jsonl": "ovpipe.stages.jsonl:Jsonl",
     "csv": "ovpipe.stages.csv:Csv",
+    "sqlite": "ovpipe.stages.sqlite:Sqlite",
     "images": "ovpipe.stages.images:Images",
     "video-writer": "ovpipe.stages.video_writer:VideoWriter",
+    "webhook": "ovpipe.stages.webhook:Webhook",
+    "mqtt": "ovpipe.stages.mqtt:Mqtt",
+    "kafka": "ovpipe.stages.kafka:Kafka",
+    "redis": "ovpipe.stages.redis:Redis",
     "join": "ovpipe.stages.join:Join",
     "log": "ovpipe.stages.log:Log",
 }

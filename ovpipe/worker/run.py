@@ -63,6 +63,7 @@ class _Context:
     def __init__(self, worker: Worker, assignment: Mapping[str, Any]) -> None:
         self.stage: str = assignment["stage"]
         self.stream: str = assignment["stream"]
+        self.run: str = assignment["run"]
         self.first_seq: int = assignment["first_seq"]
         inputs: dict[str, list[str]] = assignment["inputs"]
         self.inputs: Mapping[str, tuple[str, ...]] = {k: tuple(v) for k, v in inputs.items()}
