@@ -18,7 +18,7 @@ _COMMANDS = {
     "validate": "ovpipe.cli.config:validate",
     "graph": "ovpipe.cli.config:graph",
     "schema": "ovpipe.cli.config:schema",
-    "stages": "ovpipe.cli.config:stages",
+    "stages": "ovpipe.cli.stages:stages",
     "devices": "ovpipe.cli.devices:devices",
 }
 

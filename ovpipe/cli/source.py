@@ -15,6 +15,7 @@ from ovpipe.errors import ConfigError, Problem
 from ovpipe.graph import Graph, resolve
 from ovpipe.loader import load
 from ovpipe.loader.interpolate import NAME
+from ovpipe.stages import registry
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Source:
     def graph(self, warn: Callable[[str], None] | None = None) -> Graph:
         """The resolved graph; its warnings are told, to stderr or `warn`. Raises ConfigError."""
         graph = resolve(load(self.config, self.environ(), self.overrides))
-        for warning in graph.warnings:
+        used = {f"'{stage.kind}'" for stage in graph.stages}
+        shadowed = [text for text in registry.shadowed() if any(kind in text for kind in used)]
+        for warning in (*graph.warnings, *shadowed):
             if warn is not None:
                 warn(warning)
             else:
