@@ -16,6 +16,7 @@ _COMMANDS = {
     "top": "ovpipe.cli.running:top",
     "stop": "ovpipe.cli.running:stop",
     "validate": "ovpipe.cli.config:validate",
+    "config": "ovpipe.cli.resolved:config",
     "graph": "ovpipe.cli.config:graph",
     "schema": "ovpipe.cli.config:schema",
     "stages": "ovpipe.cli.stages:stages",
