@@ -19,6 +19,7 @@ _COMMANDS = {
     "config": "ovpipe.cli.resolved:config",
     "graph": "ovpipe.cli.config:graph",
     "schema": "ovpipe.cli.config:schema",
+    "init": "ovpipe.cli.init:init",
     "stages": "ovpipe.cli.stages:stages",
     "devices": "ovpipe.cli.devices:devices",
 }
