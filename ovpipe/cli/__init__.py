@@ -22,6 +22,7 @@ _COMMANDS = {
     "init": "ovpipe.cli.init:init",
     "stages": "ovpipe.cli.stages:stages",
     "devices": "ovpipe.cli.devices:devices",
+    "doctor": "ovpipe.cli.doctor:doctor",
 }
 
 
