@@ -60,7 +60,10 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """A resolved pipeline; `stages` in topological order."""
+    """A resolved pipeline; `stages` in topological order.
+
+    `max_frames`: each stream ends after so many frames of its source; 0: when the source does.
+    """
 
     name: str
     folder: Path
@@ -68,6 +71,7 @@ class Graph:
     edges: tuple[Edge, ...]
     streams: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    max_frames: int = 0
 
     def stage(self, name: str) -> Stage:
         """A stage by name. Raises ConfigError with the nearest name."""
@@ -121,6 +125,7 @@ class Graph:
             edges,
             tuple(values["streams"]),
             tuple(values["warnings"]),
+            values["max_frames"],
         )
 
 

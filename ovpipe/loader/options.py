@@ -93,6 +93,10 @@ _SYNTAX: dict[str, tuple[Any, ...]] = {
 }
 
 
+PATTERNS = {f"^{_DURATION.pattern}$": "duration", f"^{_SIZE.pattern}$": "size"}
+"""What a text of this pattern is, in the JSON schema of an option."""
+
+
 def understood(hint: Any) -> Any:
     """A type hint with our marks turned into pydantic's."""
     if get_origin(hint) is Annotated:
@@ -248,6 +252,14 @@ def near(word: str, words: list[str], otherwise: str | None = None) -> str:
     if found:
         return f"did you mean '{found[0]}'?"
     return f"known are: {', '.join(words)}" if otherwise is None else otherwise
+
+
+def defaults(cls: type[Stage]) -> dict[str, Any]:
+    """The options that need not be given, with what they are then, as plain values."""
+    try:
+        return model_of(cls).model_construct().model_dump(mode="json", warnings=False)
+    except (ValueError, TypeError):  # one of them is no plain value
+        return {}
 
 
 def facts(cls: type[Stage], options: Mapping[str, Any]) -> tuple[str, bool]:

@@ -74,6 +74,7 @@ class Crew:
             inputs=self.plan.inputs(plan.stage),
             first_seq=first_seq,
             endless=plan.policy.restart == "always",
+            max_frames=self.plan.graph.max_frames if plan.producer else 0,
             folder=str(self.plan.graph.folder),
             streams=list(self.plan.streams),
             endpoint=self._endpoint(post),

@@ -95,6 +95,8 @@ class Worker:
         self._words = member.shared.words
         self._me = member.shared.me
         self._seq: int = member.assignment["first_seq"]
+        most: int = member.assignment["max_frames"]
+        self._left = max(0, most - self._seq) if most else sys.maxsize
         self.receiver: Receiver
         self.sender: Sender
         self._mail: Mail
@@ -152,11 +154,11 @@ class Worker:
         first = self._seq
         frames = iter(stage.frames())
         words, me = self._words, self._me
-        while not member.draining:
+        while not member.draining and self._left:
             began, cpu = time.monotonic_ns(), time.process_time_ns()
             member.shared.set_state(WORKING, began)
             frame = next(frames, None)
-            if frame is None:
+            if frame is None or not self._left:  # it may have counted the last ones as failed
                 break
             now = time.monotonic_ns()
             # Part of that may be a wait for the time of a frame, or for a camera.
@@ -171,16 +173,19 @@ class Worker:
                 now if frame.captured_ns == UNSET else frame.captured_ns,
             )
             self._seq = frame.seq + 1
+            self._left -= 1
             self._publish(frame, index)
             self.sender.prepare()
         del frames
-        if member.assignment["endless"] and not member.draining:
+        if member.assignment["endless"] and not member.draining and self._left:
             raise SourceEnded("its frames ended")
         self.sender.end_of_stream(index)
 
     def count_failed(self, stream: str, outcome: int, frames: int) -> None:
         """Frames that a producer lost: each takes a number."""
+        frames = min(frames, self._left)
         self._seq += frames
+        self._left -= frames
         self.sender.count_failed(self.stream_index[stream], outcome, frames)
 
     def _work(self, stage: Stage) -> None:
