@@ -79,7 +79,10 @@ def _input() -> dict[str, Any]:
             "from": {"type": "string", "description": "the stage to read"},
             "depth": _loose(depth),
             "when_full": _loose({"enum": list(get_args(WhenFull))}),
-            "max_age": _DURATION,
+            "max_age": {
+                **_DURATION,
+                "description": "older frames are dropped: a duration, or none for no limit",
+            },
         },
         "additionalProperties": False,
     }
