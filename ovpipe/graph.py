@@ -9,11 +9,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 from ovpipe.errors import ConfigError, Problem
-from ovpipe.spec import DEFAULT_DEPTH, InputSpec, PipelineSpec, RunSpec, StageSpec, WhenFull
+from ovpipe.spec import (
+    DEFAULT_DEPTH,
+    LIVE_AGE_S,
+    LIVE_SOURCE_AGE_S,
+    InputSpec,
+    PipelineSpec,
+    RunSpec,
+    StageSpec,
+    WhenFull,
+)
 
 Role = Literal["producer", "transform", "consumer"]
 
@@ -46,7 +56,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Edge:
-    """Output of `source` -> input of `target`. `streams`: all that can come along here."""
+    """Output of `source` -> input of `target`. `streams`: all that can come along here.
+
+    `max_age_s`: since its capture; None: no limit.
+    """
 
     index: int
     source: str
@@ -96,7 +109,8 @@ class Graph:
         tap = Stage(name, "app", "consumer", (WorkerPlan(0, {}, None),), external=True)
         streams, live = _carried(self.stage(source), self.edges)
         policy = when_full or _policy(live)
-        edge = Edge(len(self.edges), source, name, depth, policy, None, streams, live)
+        max_age_s = _max_age_s(self.stage(source), live, None)
+        edge = Edge(len(self.edges), source, name, depth, policy, max_age_s, streams, live)
         stages, edges = (*self.stages, tap), (*self.edges, edge)
         return replace(self, stages=stages, edges=edges, warnings=_unread(stages, edges))
 
@@ -156,7 +170,7 @@ def resolve(spec: PipelineSpec) -> Graph:
                     stage.name,
                     entry.depth or DEFAULT_DEPTH,
                     entry.when_full or _policy(live),
-                    entry.max_age_s,
+                    _max_age_s(resolved[entry.source], live, entry.max_age_s),
                     streams,
                     live,
                 )
@@ -306,3 +320,11 @@ def _carried(stage: Stage, edges: Sequence[Edge]) -> tuple[tuple[str, ...], bool
 
 def _policy(live: bool) -> WhenFull:
     return "drop_oldest" if live else "block"
+
+
+def _max_age_s(source: Stage, live: bool, written: float | None) -> float | None:
+    if written is not None:
+        return written if written < inf else None
+    if not live:
+        return None
+    return LIVE_SOURCE_AGE_S if source.role == "producer" else LIVE_AGE_S

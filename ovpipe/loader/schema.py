@@ -17,6 +17,8 @@ from ovpipe.spec import (
     DEFAULT_DEPTH,
     INFER_STALL_TIMEOUT_S,
     INFER_START_TIMEOUT_S,
+    LIVE_AGE_S,
+    LIVE_SOURCE_AGE_S,
     STALL_TIMEOUT_S,
     START_TIMEOUT_S,
     RunSpec,
@@ -104,7 +106,11 @@ def _input() -> dict[str, Any]:
                     "else drop_oldest below a live source, block below files",
                 }
             ),
-            "max_age": _duration("frames older than this are dropped, counted `stale`"),
+            "max_age": _duration(
+                "frames older than this are dropped, counted `stale`; none for no limit; "
+                f"else {LIVE_SOURCE_AGE_S:g} s at a live source, {LIVE_AGE_S:g} s further down, "
+                "none below files"
+            ),
         },
         "additionalProperties": False,
     }

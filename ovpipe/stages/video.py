@@ -49,6 +49,7 @@ from ovpipe.stages.media import (
     reason,
     unreadable,
 )
+from ovpipe.stages.pace import paced
 from ovpipe.stages.packets import NAME, Origin, Packet, Parcel, Pending, Tap, packed
 from ovpipe.stages.timeline import Timeline
 from ovpipe.stages.watch import Watch
@@ -82,6 +83,7 @@ class Video(Producer):
     packets: Annotated[bool, "give the compressed packets along, for `record: original`"] = False
     fps: Annotated[float, Ge(0), "at most so many frames per second of video; 0: all"] = 0.0
     loop: Annotated[bool, "begin again at the end"] = False
+    pace: Annotated[bool, "play a file at its own speed, as a camera would give it"] = False
     start: Annotated[Duration, Ge(0), "where in the video to begin"] = 0.0
     duration: Annotated[Duration | None, "how much of the video to play; default: to its end"] = (
         None
@@ -92,6 +94,7 @@ class Video(Producer):
     _paths: tuple[Path, ...] = ()
     _stills: bool = False
     _source: Address | None = None
+    _connects: bool = False  # it is connected to, and again when it goes away
     _endless: bool = False
     _hardware: Any = None
     _first: Any = None
@@ -104,14 +107,15 @@ class Video(Producer):
 
     def __post_init__(self) -> None:
         """Whether the source is live, where the user does not say."""
-        self._endless = bool(self.live)
+        self._endless, wished = bool(self.live), self.live
         try:
             self._source = address(self.url, self.username, self.password, self.live)
         except PreflightError:
             self.live = bool(self.live)  # open() says what is wrong
         else:
             self._endless = self._source.live and self._source.certain
-            self.live = self._source.live
+            self._connects = self._source.live and not (self.pace and self._source.is_file)
+            self.live = self._connects or (self.pace and wished is not False)
 
     @property
     def frame_bytes(self) -> int:
@@ -133,10 +137,10 @@ class Video(Producer):
         self._errors = library().error.FFmpegError
         self._hardware = accelerator(self.hwaccel)
         source = address(self.url, self.username, self.password, self.live)
-        if self.live:
-            if self.loop or self.start or self.duration is not None:
+        if self._connects:
+            if self.loop or self.pace or self.start or self.duration is not None:
                 raise PreflightError(
-                    f"'{source.shown}' is live: it has no loop, start or duration; "
+                    f"'{source.shown}' is live: it has no loop, pace, start or duration; "
                     "if it is a file, say `live: false`"
                 )
             return
@@ -163,9 +167,12 @@ class Video(Producer):
     def frames(self) -> Iterator[Frame]:
         """All frames; with `loop`, for ever, with times that go on rising."""
         assert self._source is not None
-        if self.live:
-            yield from self._watched(self._source)
-            return
+        if self._connects:
+            return self._watched(self._source)
+        return paced(self._played(), self.context, self.fps) if self.pace else self._played()
+
+    def _played(self) -> Iterator[Frame]:
+        """Frames of what has an end."""
         self._skip = first = self.context.first_seq
         given = True
         while given and not self.context.stopping:
