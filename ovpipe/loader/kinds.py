@@ -21,6 +21,7 @@ from typing import Any
 from ovpipe.errors import ConfigError
 from ovpipe.loader import options as o
 from ovpipe.loader.options import Fault
+from ovpipe.stages.base import AsyncTransform
 from ovpipe.stages.registry import BUILT_IN, is_own, stage_class
 
 STAGE_KEYS = ("kind", "inputs", "for_each", "run", "enabled", "description")
@@ -49,6 +50,7 @@ class Answer:
     role: str = ""
     live: bool = False
     one_process: bool = False
+    overlaps: bool = False
     names: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     checked: tuple[tuple[dict[str, Any], tuple[Fault, ...]], ...] = field(default=())
@@ -84,6 +86,7 @@ def answer(question: Question) -> Answer:
         role=role,
         live=live,
         one_process=cls.one_process,
+        overlaps=issubclass(cls, AsyncTransform),
         names=names,
         missing=missing,
         checked=tuple((values, tuple(faults)) for values, faults in checked),

@@ -18,6 +18,7 @@ from ovpipe.spec import (
     INFER_START_TIMEOUT_S,
     STALL_TIMEOUT_S,
     START_TIMEOUT_S,
+    Placement,
     RunSpec,
     WhenFull,
     WhenRestart,
@@ -140,6 +141,11 @@ def _reserved() -> dict[str, Any]:
                         "default": RunSpec.replicas,
                     }
                 ),
+                "placement": {
+                    "description": "a process of its own, or that of the stage it reads",
+                    "enum": list(get_args(Placement)),
+                    "default": RunSpec.placement,
+                },
                 "restart": {
                     "description": "whether a worker that dies gets a successor",
                     "enum": list(get_args(WhenRestart)),
