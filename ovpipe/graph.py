@@ -253,9 +253,36 @@ def _inputs(
         if stage.kind == "join" and len(entries) == 1:
             hint = "inputs: [detect, pose]"
             problems.append(_problem(stage, "a join needs two inputs or more", hint))
+        if stage.run.placement == "inline" and (what := _homeless(stage, entries, by_name)):
+            problems.append(_problem(stage, f"cannot be inline: {what}", _OWN_PROCESS))
         result[stage.name] = tuple(e for e in entries if e.source in by_name)
         above = stage
     return result
+
+
+_OWN_PROCESS = "leave out `placement: inline`: then it gets a process of its own"
+
+
+def _homeless(
+    stage: StageSpec, entries: Sequence[InputSpec], by_name: Mapping[str, StageSpec]
+) -> str:
+    """Why a stage cannot live in the process of the one that it reads; "" where it can."""
+    if stage.role == "producer":
+        return "a producer reads no stage in whose process it could live"
+    if stage.overlaps:
+        return f"a {stage.kind} works on several frames at a time, beside whoever sends them"
+    if stage.run.replicas > 1:
+        return f"its {stage.run.replicas} replicas are processes that work side by side"
+    if len(entries) > 1:
+        return f"it reads {len(entries)} stages and can live with one only"
+    source = by_name.get(entries[0].source) if entries else None
+    if source is None:
+        return ""  # that is told already
+    if source.run.replicas > 1:
+        return f"'{source.name}' has {source.run.replicas} replicas, each in a process of its own"
+    if len(source.for_each or ()) > 1:
+        return f"'{source.name}' has {len(source.for_each or ())} streams, each in its own process"
+    return ""
 
 
 def _order(

@@ -83,6 +83,11 @@ class Receiver:
         self.merges = any(inlet.rivals for inlet in self._inlets.values())
 
     @property
+    def links(self) -> list[int]:
+        """The links that lead here."""
+        return list(self._inlets)
+
+    @property
     def finished(self) -> bool:
         """True when every stream of every link has ended."""
         return not any(inlet.open for inlet in self._inlets.values())
