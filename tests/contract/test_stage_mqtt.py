@@ -223,6 +223,8 @@ def test_block_waits_for_the_broker_and_not_longer_than_the_drain(mosquitto, cap
         ({"url": "127.0.0.1:1883"}, "begin it with one of mqtt://, mqtts://"),
         ({"url": "http://x"}, "no such kind of server"),
         ({"url": "mqtt://x:port"}, "no valid address"),
+        ({"url": "mqtt://u:hush/@x"}, "no valid address"),
+        ({"url": "mqtt://u:1/hush@x"}, "ends behind host and port"),
         ({"url": "mqtt://"}, "names no host"),
         ({"url": "mqtt://x/y"}, "ends behind host and port"),
         ({"url": "mqtt://u:hush@x", "username": "u"}, "leave those in the url out"),
