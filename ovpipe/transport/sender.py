@@ -4,8 +4,9 @@ Law: a frame given to `publish` is claimed on every edge, once, and on each it e
 one outcome. An edge is one link, or one to each replica of the stage that reads: then the frame
 goes to the one with the most credits. Its pixels stay in the slot they were written to; links carry
 descriptors. With `block` nothing is lost and the caller waits; with `drop_oldest` the caller never
-waits, and the oldest frame that no receiver has taken yet makes room, counted `queue_full`; with
-`drop_newest` neither waits nor makes room: the new frame itself is refused, counted the same.
+waits, and the oldest frame not taken yet (`shares`: of which stream) makes room, counted
+`queue_full`; with `drop_newest` neither waits nor makes room: the new frame itself is refused,
+counted the same.
 
 A slot is free when no record of any link downstream, however many hops away, refers to it and
 no array of this process lies in it. That is read from the ledger when a slot is needed: no
@@ -47,6 +48,7 @@ from ovpipe.transport.ledger import (
     R_EPOCH,
     R_SINCE,
     R_STATE,
+    R_STREAM,
     RECORD_WORDS,
     W_BEAT,
     W_BLOCKED_NS,
@@ -59,6 +61,7 @@ from ovpipe.transport.peers import Peer, Peers
 from ovpipe.transport.plan import Link
 from ovpipe.transport.pool import DTYPE_CODE, Pool, slot_size
 from ovpipe.transport.shared import SharedMemory
+from ovpipe.transport.shares import Shares
 from ovpipe.transport.wire import ArrayRef, encode_body, encode_eos, encode_frame
 
 _FIRST_SLOTS = 8
@@ -148,6 +151,7 @@ class Sender:
         self._request_pool = request_pool
         self._pump = pump
         self._pools = list(pools)
+        self._shares = Shares()
         self._held: set[int] = set()  # refs of slots in which an array of ours is alive
         self._like: tuple[tuple[int, ...], DTypeLike] | None = None  # the last loan
         self._spare: NDArray[Any] | None = None  # the next one, if it is like that
@@ -213,8 +217,7 @@ class Sender:
 
         Raises FrameError where it cannot travel; then it was not claimed on any edge.
         """
-        words, me = self._shared.words, self._shared.me
-        words[me + W_FRAMES_OUT] += 1
+        self._shared.words[self._shared.me + W_FRAMES_OUT] += 1
         if not self._outlets:
             return
         self.sync()
@@ -230,8 +233,7 @@ class Sender:
             meta["d"] = frame.detections.to_wire()
         if len(named) > MAX_REFS:
             raise FrameError(f"a frame carries at most {MAX_REFS} arrays, not {len(named)}")
-        keep = []  # arrays that were copied into a slot just now live until all links have them
-        arrays = []
+        keep, arrays = [], []  # what was copied into a slot just now lives until all links have it
         for name, array in named.items():
             place = self._roots.find(array)
             if place is None:
@@ -246,13 +248,14 @@ class Sender:
         body = encode_body(arrays, meta)
         refs = [a.pool << 32 | a.slot for a in arrays]
         for edge in self._edges:
-            outlet, record = self._record(edge)
+            outlet, record = self._record(edge, stream)
             if record is None:
                 outlet.ledger.refuse(stream, _LINK_LOST if outlet.lost() else _QUEUE_FULL)
                 continue
             link = outlet.link
             if link.revocable:
                 self._shared.tokens.reset(outlet.ledger.token(record))
+                self._shares.sent(link.edge, stream)
             generation = outlet.ledger.claim(
                 record, stream, frame.seq, refs, time.monotonic_ns(), self._epoch
             )
@@ -355,17 +358,16 @@ class Sender:
 
     # -- credits ------------------------------------------------------------------------
 
-    def _record(self, edge: list[_Outlet]) -> tuple[_Outlet, int | None]:
+    def _record(self, edge: list[_Outlet], stream: int) -> tuple[_Outlet, int | None]:
         """A free record on one of the links, waited for or made free as the edge's policy says.
 
         None where there is none to have: no room is made, or all receivers are dead.
         """
-        only = edge[0]
-        if len(edge) == 1 and only.free and not only.lost():
-            return only, only.free.pop()
+        if len(edge) == 1 and edge[0].free and not edge[0].lost():
+            return edge[0], edge[0].free.pop()
         alive = [outlet for outlet in edge if not outlet.lost()]
         if not alive:
-            return only, None
+            return edge[0], None
         found = self._free(alive)
         if found is not None:
             edge.remove(found[0])  # of those with as many credits, the others come first next time
@@ -375,7 +377,7 @@ class Sender:
             case "block":
                 return self._await(edge)
             case "drop_oldest":
-                return self._revoke(alive) or (alive[0], None)
+                return self._revoke(alive, stream) or (alive[0], None)
             case "drop_newest":
                 return alive[0], None
 
@@ -387,24 +389,26 @@ class Sender:
         best = max(alive, key=lambda outlet: (bool(outlet.free), outlet.here(), len(outlet.free)))
         return (best, best.free.pop()) if best.free else None
 
-    def _revoke(self, alive: list[_Outlet]) -> tuple[_Outlet, int] | None:
-        """Drop the oldest frame that was not taken yet; None where all are in work."""
+    def _revoke(self, alive: list[_Outlet], stream: int) -> tuple[_Outlet, int] | None:
+        """Drop a frame that was not taken yet, for one of `stream`; None where all are in work."""
         words = self._shared.words
         oldest = []
         for outlet in alive:
-            ledger = outlet.ledger
-            if outlet.sent - words[ledger.base + L_TAKEN] > outlet.link.records + _STALE_MESSAGES:
+            ledger, most = outlet.ledger, outlet.link.records + _STALE_MESSAGES
+            if outlet.sent - words[ledger.base + L_TAKEN] > most:
                 continue  # the receiver does not even read: do not pile up messages either
             for record in outlet.used:
                 at = ledger.records + record * RECORD_WORDS
                 # What was claimed before this process came, the receiver ends.
                 if words[at + R_EPOCH] == self._epoch and outlet.inflight(record):
-                    oldest.append((words[at + R_SINCE], record, outlet))
-        for _, record, outlet in sorted(oldest, key=lambda found: found[0]):
-            ledger = outlet.ledger
-            if outlet.inflight(record) and self._shared.tokens.take(ledger.token(record)):
-                ledger.settle(record, _QUEUE_FULL)
+                    whose = words[at + R_STREAM]
+                    rank = self._shares.rank(outlet.link.edge, whose, stream), words[at + R_SINCE]
+                    oldest.append((rank, record, whose, outlet))
+        for _, record, whose, outlet in sorted(oldest, key=lambda found: found[0]):
+            if outlet.inflight(record) and self._shared.tokens.take(outlet.ledger.token(record)):
+                outlet.ledger.settle(record, _QUEUE_FULL)
                 outlet.used.remove(record)
+                self._shares.lost(outlet.link.edge, whose)
                 return outlet, record
         return None
 
