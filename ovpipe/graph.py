@@ -109,7 +109,7 @@ class Graph:
         tap = Stage(name, "app", "consumer", (WorkerPlan(0, {}, None),), external=True)
         streams, live = _carried(self.stage(source), self.edges)
         policy = when_full or _policy(live)
-        max_age_s = _max_age_s(self.stage(source), live, None)
+        max_age_s = _max_age_s(self.stage(source), live, policy, None)
         edge = Edge(len(self.edges), source, name, depth, policy, max_age_s, streams, live)
         stages, edges = (*self.stages, tap), (*self.edges, edge)
         return replace(self, stages=stages, edges=edges, warnings=_unread(stages, edges))
@@ -163,14 +163,15 @@ def resolve(spec: PipelineSpec) -> Graph:
     for stage in stages:
         for entry in inputs[stage.name]:
             streams, live = _carried(resolved[entry.source], edges)
+            policy = entry.when_full or _policy(live)
             edges.append(
                 Edge(
                     len(edges),
                     entry.source,
                     stage.name,
                     entry.depth or DEFAULT_DEPTH,
-                    entry.when_full or _policy(live),
-                    _max_age_s(resolved[entry.source], live, entry.max_age_s),
+                    policy,
+                    _max_age_s(resolved[entry.source], live, policy, entry.max_age_s),
                     streams,
                     live,
                 )
@@ -349,9 +350,10 @@ def _policy(live: bool) -> WhenFull:
     return "drop_oldest" if live else "block"
 
 
-def _max_age_s(source: Stage, live: bool, written: float | None) -> float | None:
+def _max_age_s(source: Stage, live: bool, policy: WhenFull, written: float | None) -> float | None:
+    """As written, else by liveness; where somebody asked for `block`, nothing is to be lost."""
     if written is not None:
         return written if written < inf else None
-    if not live:
+    if not live or policy == "block":
         return None
     return LIVE_SOURCE_AGE_S if source.role == "producer" else LIVE_AGE_S

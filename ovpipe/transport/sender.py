@@ -4,8 +4,9 @@ Law: a frame given to `publish` is claimed on every edge, once, and on each it e
 one outcome. An edge is one link, or one to each replica of the stage that reads: then the frame
 goes to the one with the most credits. Its pixels stay in the slot they were written to; links carry
 descriptors. With `block` nothing is lost and the caller waits; with `drop_oldest` the caller never
-waits, and the oldest frame that no receiver has taken yet makes room, counted `queue_full`; with
-`drop_newest` neither waits nor makes room: the new frame itself is refused, counted the same.
+waits, and the oldest frame not taken yet (`shares`: of which stream) makes room, counted
+`queue_full`; with `drop_newest` neither waits nor makes room: the new frame itself is refused,
+counted the same.
 
 While a receiver is away, waiting for its restart, frames for it are claimed and not sent; its
 successor is sent all that are still INFLIGHT, in order, and the ends of streams behind them. A
@@ -40,6 +41,7 @@ from ovpipe.transport.ledger import (
     R_EPOCH,
     R_SINCE,
     R_STATE,
+    R_STREAM,
     RECORD_WORDS,
     W_BEAT,
     W_BLOCKED_NS,
@@ -52,6 +54,7 @@ from ovpipe.transport.peers import Peer, Peers
 from ovpipe.transport.plan import Link
 from ovpipe.transport.pool import DTYPE_CODE, Pool
 from ovpipe.transport.shared import SharedMemory
+from ovpipe.transport.shares import Shares
 from ovpipe.transport.slots import RequestPool, Slots
 from ovpipe.transport.wire import (
     EOS,
@@ -147,6 +150,7 @@ class Sender:
         below = [(shared.link(link.index), link.records) for link in downstream]
         self._slots = Slots(roots, below, request_pool, pools)
         self._pump = pump
+        self._shares = Shares()
 
     def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """A writable array in a free slot. Raises FrameError where dtype cannot travel."""
@@ -163,8 +167,7 @@ class Sender:
 
         Raises FrameError where it cannot travel; then it was not claimed on any edge.
         """
-        words, me = self._shared.words, self._shared.me
-        words[me + W_FRAMES_OUT] += 1
+        self._shared.words[self._shared.me + W_FRAMES_OUT] += 1
         if not self._outlets:
             return
         self.sync()
@@ -180,8 +183,7 @@ class Sender:
             meta["d"] = frame.detections.to_wire()
         if len(named) > MAX_REFS:
             raise FrameError(f"a frame carries at most {MAX_REFS} arrays, not {len(named)}")
-        keep = []  # arrays that were copied into a slot just now live until all links have them
-        arrays = []
+        keep, arrays = [], []  # what was copied into a slot just now lives until all links have it
         for name, array in named.items():
             place = self._roots.find(array)
             if place is None:
@@ -196,13 +198,14 @@ class Sender:
         body = encode_body(arrays, meta)
         refs = [a.pool << 32 | a.slot for a in arrays]
         for edge in self._edges:
-            outlet, record = self._record(edge)
+            outlet, record = self._record(edge, stream)
             if record is None:
                 outlet.ledger.refuse(stream, _LINK_LOST if outlet.lost() else _QUEUE_FULL)
                 continue
             link = outlet.link
             if link.revocable:
                 self._shared.tokens.reset(outlet.ledger.token(record))
+                self._shares.sent(link.edge, stream)
             generation = outlet.ledger.claim(
                 record, stream, frame.seq, refs, time.monotonic_ns(), self._epoch
             )
@@ -335,17 +338,16 @@ class Sender:
 
     # -- credits ------------------------------------------------------------------------
 
-    def _record(self, edge: list[_Outlet]) -> tuple[_Outlet, int | None]:
+    def _record(self, edge: list[_Outlet], stream: int) -> tuple[_Outlet, int | None]:
         """A free record on one of the links, waited for or made free as the edge's policy says.
 
         None where there is none to have: no room is made, or all receivers are dead.
         """
-        only = edge[0]
-        if len(edge) == 1 and only.free and not only.lost():
-            return only, only.free.pop()
+        if len(edge) == 1 and edge[0].free and not edge[0].lost():
+            return edge[0], edge[0].free.pop()
         alive = [outlet for outlet in edge if not outlet.lost()]
         if not alive:
-            return only, None
+            return edge[0], None
         found = self._free(alive)
         if found is not None:
             edge.remove(found[0])  # of those with as many credits, the others come first next time
@@ -355,7 +357,7 @@ class Sender:
             case "block":
                 return self._await(edge)
             case "drop_oldest":
-                return self._revoke(alive) or (alive[0], None)
+                return self._revoke(alive, stream) or (alive[0], None)
             case "drop_newest":
                 return alive[0], None
 
@@ -367,24 +369,26 @@ class Sender:
         best = max(alive, key=lambda outlet: (bool(outlet.free), outlet.here(), len(outlet.free)))
         return (best, best.free.pop()) if best.free else None
 
-    def _revoke(self, alive: list[_Outlet]) -> tuple[_Outlet, int] | None:
-        """Drop the oldest frame that was not taken yet; None where all are in work."""
+    def _revoke(self, alive: list[_Outlet], stream: int) -> tuple[_Outlet, int] | None:
+        """Drop a frame that was not taken yet, for one of `stream`; None where all are in work."""
         words = self._shared.words
         oldest = []
         for outlet in alive:
-            ledger = outlet.ledger
-            if outlet.sent - words[ledger.base + L_TAKEN] > outlet.link.records + _STALE_MESSAGES:
+            ledger, most = outlet.ledger, outlet.link.records + _STALE_MESSAGES
+            if outlet.sent - words[ledger.base + L_TAKEN] > most:
                 continue  # the receiver does not even read: do not pile up messages either
             for record in outlet.used:
                 at = ledger.records + record * RECORD_WORDS
                 # What was claimed before this process came, the receiver ends.
                 if words[at + R_EPOCH] == self._epoch and outlet.inflight(record):
-                    oldest.append((words[at + R_SINCE], record, outlet))
-        for _, record, outlet in sorted(oldest, key=lambda found: found[0]):
-            ledger = outlet.ledger
-            if outlet.inflight(record) and self._shared.tokens.take(ledger.token(record)):
-                ledger.settle(record, _QUEUE_FULL)
+                    whose = words[at + R_STREAM]
+                    rank = self._shares.rank(outlet.link.edge, whose, stream), words[at + R_SINCE]
+                    oldest.append((rank, record, whose, outlet))
+        for _, record, whose, outlet in sorted(oldest, key=lambda found: found[0]):
+            if outlet.inflight(record) and self._shared.tokens.take(outlet.ledger.token(record)):
+                outlet.ledger.settle(record, _QUEUE_FULL)
                 outlet.used.remove(record)
+                self._shares.lost(outlet.link.edge, whose)
                 return outlet, record
         return None
 

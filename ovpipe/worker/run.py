@@ -294,7 +294,7 @@ class Worker:
             )
             if next_message is not None:
                 waiting.append(next_message)
-            elif isinstance(stage, Transform):
+            elif not waiting and isinstance(stage, Transform):
                 self._publish_all(stage.tick())
 
     def _take_job(self, message: wire.Message) -> Job | None:
@@ -383,8 +383,8 @@ class Worker:
         """What has come in, in order; None after a nudge or a while."""
         self.sender.sync()
         self._attend_guests()
-        if self.mail:
-            return self.mail.next(0, starving)
+        if self.mail and starving:
+            return self.mail.next(0)
         self.sender.prepare()
         began = time.monotonic_ns()
         self._words[self._me + W_BEAT] += 1
