@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ovpipe.cli import complete
 from ovpipe.errors import ConfigError, Problem
 from ovpipe.graph import Graph, resolve
 from ovpipe.loader import load
@@ -46,7 +47,11 @@ class Source:
 def takes_source(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorates a command whose first argument is a Source."""
 
-    @click.argument("config", type=click.Path(dir_okay=False, allow_dash=True))
+    @click.argument(
+        "config",
+        type=click.Path(dir_okay=False, allow_dash=True),
+        shell_complete=complete.configs,
+    )
     @click.option(
         "--set",
         "overrides",

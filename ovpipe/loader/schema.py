@@ -26,7 +26,6 @@ from ovpipe.spec import (
 from ovpipe.stages.registry import BUILT_IN, stage_class
 
 
-
 def _duration(description: str) -> dict[str, Any]:
     examples = ["500ms", "5s", "2m", "1h"]
     return {"type": ["number", "string"], "description": description, "examples": examples}
