@@ -23,6 +23,7 @@ _COMMANDS = {
     "stages": "ovpipe.cli.stages:stages",
     "devices": "ovpipe.cli.devices:devices",
     "doctor": "ovpipe.cli.doctor:doctor",
+    "bench": "ovpipe.cli.bench:bench",
     "completion": "ovpipe.cli.complete:completion",
 }
 
