@@ -18,6 +18,7 @@ from types import FrameType
 
 import click
 
+from ovpipe.cli.examples import examples
 from ovpipe.cli.source import Source, takes_source
 from ovpipe.cli.status import as_json, say
 from ovpipe.cli.talk import JsonTalk, Talk, TextTalk
@@ -29,7 +30,14 @@ from ovpipe.supervisor.rundir import OnlyOnce
 from ovpipe.supervisor.verdict import verdict
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe run yard.yaml --env-file .env", "passwords of cameras in .env"),
+        ("ovpipe run yard.yaml --set stages.cam.url=clip.mp4", "a recording instead of the camera"),
+        ("ovpipe run yard.yaml --max-frames 100 --json", "a short try, and how it ended"),
+        ("ovpipe config yard.yaml --json | ovpipe run -", "a configuration from elsewhere"),
+    )
+)
 @takes_source
 @click.option(
     "--duration",

@@ -13,13 +13,15 @@ from typing import Any
 
 import click
 
+from ovpipe.cli import complete
+from ovpipe.cli.examples import examples
 from ovpipe.cli.status import Status, say, table
 from ovpipe.supervisor.bulletin import Run, runs
 from ovpipe.supervisor.core import DRAIN_TIMEOUT_S
 
 _LOOK_S = 0.2
 _EVERY_S = 0.5
-_WHICH = click.argument("which", required=False)
+_WHICH = click.argument("which", required=False, shell_complete=complete.running)
 
 
 def _find(which: str | None) -> Run:
@@ -47,7 +49,12 @@ def _as_dict(run: Run) -> dict[str, Any]:
     }
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe ps", "all of your pipelines that run, those in applications too"),
+        ("ovpipe ps --json | jq .name", "for programs"),
+    )
+)
 @click.option("--json", "json_", is_flag=True, help="One JSON object a line.")
 def ps(json_: bool) -> None:
     """List the pipelines that you run."""
@@ -67,7 +74,13 @@ def ps(json_: bool) -> None:
     say(sys.stdout, table(head, rows, left=4))
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe top", "the one that runs"),
+        ("ovpipe top yard --once", "one moment"),
+        ("ovpipe top yard --json | jq .phase", "for programs"),
+    )
+)
 @_WHICH
 @click.option("--once", is_flag=True, help="Show one moment and end.")
 @click.option("--json", "json_", is_flag=True, help="One JSON object a moment and line.")
@@ -96,7 +109,12 @@ def top(which: str | None, once: bool, json_: bool) -> None:
     say(sys.stderr, f"{run.name} ({run.pid}) has ended")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe stop yard", "what is in flight is finished"),
+        ("ovpipe stop yard --now", "at once"),
+    )
+)
 @_WHICH
 @click.option("--now", is_flag=True, help="Do not wait for what is in flight.")
 @click.option(
