@@ -211,7 +211,10 @@ class KafkaCluster:
         consumer = confluent_kafka.Consumer(
             {"bootstrap.servers": self.servers, "group.id": "reader", "log_level": 0}
         )
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        partitions = wait_for(
+            lambda: consumer.list_topics(topic, timeout=30).topics[topic].partitions,
+            f"the topic '{topic}'",
+        )
         consumer.assign(
             [
                 confluent_kafka.TopicPartition(topic, number, confluent_kafka.OFFSET_BEGINNING)
