@@ -5,12 +5,13 @@ import itertools
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from tests.support.processes import family, gone, wait_for, workers_of
+from tests.support.processes import family, gone, relays, wait_for, workers_of
 
 av = pytest.importorskip("av")
 
@@ -192,6 +193,27 @@ def test_D_a_camera_recorded_as_it_came_while_key_frames_are_decoded(ovpipe_run,
     assert [i for path in files for i in indices(path)] == seen
     assert all(keys(path)[0] == 0 for path in files)
     assert (tmp_path / "www" / "cam.m3u8").read_text().endswith("#EXT-X-ENDLIST\n")
+
+
+def test_A_kill_9_while_publishing_leaves_no_process(ovpipe_run, tmp_path):
+    """The process that sends goes with the stage, whatever it is stuck in."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        run = ovpipe_run.start({
+            "cam": {"kind": "synthetic", "size": "128x96", "fps": 25, "live": True},
+            "push": {"kind": "video-writer", "path": f"rtmp://u:hunter2@127.0.0.1:{silent.getsockname()[1]}/a/b",
+                     "run": {"restart": "never"}},
+        })  # fmt: skip
+        (relay,) = wait_for(lambda: relays(run.pid), "the process that sends")
+        assert "hunter2" not in " ".join(relay.cmdline())
+        (writer,) = [p for p in workers_of(run.pid).values() if p.cmdline()[-1] == "push"]
+        writer.send_signal(signal.SIGKILL)
+        wait_for(lambda: gone([relay]), "its end")
+        run.send_signal(signal.SIGINT)
+        ended = ovpipe_run.finish(run).balanced()
+    assert "hunter2" not in ended.err
+    assert ended.ledger["cam", "push"]["failed"]["link_lost"] > 0
 
 
 def test_the_original_of_a_source_without_packets(ovpipe_run, tmp_path):
