@@ -102,16 +102,17 @@ class Output(ABC):
         try:
             self._flush()
             self._run(self._container.close)
+            self.file.close()
         except OSError as error:
             _log.warning("the end of %s is lost: %s", _name(self.file), error)
             self.abandon()
-        self.file.close()
 
     def abandon(self) -> None:
         """Give the file up as it is; where nothing of it plays, it goes."""
         with suppress(OSError):
             self._run(self._container.close)
-        self.file.close()
+        with suppress(OSError):
+            self.file.close()
         if isinstance(self.file, io.FileIO) and not _plays(Path(self.file.name)):
             with suppress(OSError):
                 os.unlink(self.file.name)
