@@ -135,6 +135,8 @@ class Keeper:
         self._writing: set[Path] = set()
         self._undeletable: set[Path] = set()
         self._looked_s = 0.0
+        self._free_bytes = keep.get("free", 0)
+        self._warned = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
@@ -198,7 +200,19 @@ class Keeper:
                     gone.add(entry.path)
             if gone:
                 self._shelf.forget(gone)
+            self._warn()
             return bool(gone)
+
+    def _warn(self) -> None:
+        """Once, where all that may be deleted is not enough."""
+        free = shutil.disk_usage(self._pattern.root).free
+        if free < self._free_bytes and not self._shelf.bytes and not self._warned:
+            self._warned = True
+            self._log.warning(
+                "keep: only %.1f GB of the disk of '%s' are free, %.1f GB are to be, and nothing "
+                "that is recorded is left to delete",
+                free / 1e9, self._pattern.root, self._free_bytes / 1e9,
+            )  # fmt: skip
 
     def make_room(self, wanted: int) -> bool:
         """The disk is full: delete the oldest, one at least; False where there is none to go."""

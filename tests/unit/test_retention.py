@@ -184,6 +184,18 @@ def test_files_that_others_delete_are_forgotten_and_new_ones_found(tmp_path: Pat
     assert there(tmp_path) == ["rec/a/1.mp4", "rec/a/2.mp4", "rec/a/7.mp4"]
 
 
+def test_free_space_that_cannot_be_had_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clocks = Clocks()
+    old = recording(tmp_path, "a/1.mp4", clocks)
+    kept = keeper(tmp_path, clocks, free=1 << 60)
+    kept.look()
+    kept.apply()
+    assert not old.exists()
+    assert caplog.text.count("nothing that is recorded is left to delete") == 1
+
+
 def test_the_thread_ends_when_it_is_told(tmp_path: Path) -> None:
     clocks = Clocks()
     old = recording(tmp_path, "a/1.mp4", clocks, 9 * DAY)
