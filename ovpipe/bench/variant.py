@@ -7,7 +7,9 @@ nothing; log and stages of one's own stay as they are. Stages between are never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,13 @@ _NULL, _METER = "ovpipe.bench.meter:Null", "ovpipe.bench.meter:Meter"
 _HARMLESS = ("log", _NULL)
 _METER_DEPTH = 16
 DEFAULT_SIZE = (1280, 720)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Where sinks may write: removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="ovpipe-bench-") as path:
+        yield Path(path)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ _COMMANDS = {
     "devices": "ovpipe.cli.devices:devices",
     "doctor": "ovpipe.cli.doctor:doctor",
     "bench": "ovpipe.cli.bench:bench",
+    "tune": "ovpipe.cli.tune:tune",
     "completion": "ovpipe.cli.complete:completion",
 }
 

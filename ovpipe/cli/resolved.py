@@ -14,7 +14,7 @@ from ovpipe.cli.examples import examples
 from ovpipe.cli.source import Source, takes_source
 from ovpipe.cli.status import say
 from ovpipe.graph import Graph, resolve
-from ovpipe.loader import spec_of, tree_of
+from ovpipe.loader import spec_of
 from ovpipe.loader.kinds import cards
 from ovpipe.loader.secrets import Masker
 from ovpipe.loader.tree import Node
@@ -40,7 +40,7 @@ def config(source: Source, json_: bool) -> None:
     came from a variable, the variable stands there; otherwise `***`.
     """
     environ = source.environ()
-    root = tree_of(source.config, source.overrides)
+    root = source.tree()
     spec = spec_of(root, source.config, environ)
     values = resolved(spec, resolve(spec), root, Masker(environ))
     if json_:
