@@ -173,9 +173,12 @@ def try_streams(
     """One number of streams (None: as many as there are)."""
     with variant.folder() as folder:
         report = folder / "ages.json"
-        made = variant.paced(spec, folder, report, streams=count, fps=fps, warm_s=warm_s, size=size)
-        number = len(made.graph.streams)
+        number = count or 0
         try:
+            made = variant.paced(
+                spec, folder, report, streams=count, fps=fps, warm_s=warm_s, size=size
+            )
+            number = len(made.graph.streams)
             measured = measure.run(made.graph, warm_s, seconds)
             ages = json.loads(report.read_text())
         except (OvpipeError, OSError, ValueError) as error:

@@ -74,10 +74,9 @@ def resolved(spec: PipelineSpec, graph: Graph, root: Node, masker: Masker) -> di
 def _inputs(graph: Graph, stage: str) -> list[dict[str, Any]]:
     found = []
     for edge in (edge for edge in graph.edges if edge.target == stage):
+        age = "none" if edge.max_age_s is None else edge.max_age_s
         entry = {"from": edge.source, "depth": edge.depth, "when_full": edge.when_full}
-        if edge.max_age_s is not None:
-            entry["max_age"] = edge.max_age_s
-        found.append(entry)
+        found.append({**entry, "max_age": age})
     return found
 
 

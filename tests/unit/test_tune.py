@@ -341,7 +341,6 @@ def test_nothing_is_written_where_nothing_is_better(made_up, monkeypatch):
         (["-o", "c.yaml", "--overwrite"], "is there already"),
         (["-o", "none/d.yaml"], "cannot be written"),
         (["--budget", "soon"], "is no duration"),
-        (["--set", "stages.detect={kind: annotate}"], "nothing to turn"),
         (["--set", "stages.detect.jobs=many"], ""),
     ],
 )
@@ -350,6 +349,11 @@ def test_wrong_usage(made_up, arguments, says):
     assert ended.exit_code != 0
     assert says in ended.output
     assert not (made_up / "c.tuned.yaml").exists()
+
+
+def test_where_there_is_nothing_to_turn(made_up, monkeypatch):
+    monkeypatch.setattr(turning, "knobs", lambda *_: [])
+    assert "there is nothing to turn" in call().output
 
 
 def test_what_cannot_be_measured_is_told(made_up, monkeypatch):
