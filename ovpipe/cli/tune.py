@@ -37,6 +37,7 @@ from ovpipe.spec import PipelineSpec
 _BEHIND = 1e-6
 """Of a setting that does not keep up: worse than any that does, better the less it is behind."""
 _MARGIN = 1.15
+_PROMISING = 1.03
 
 
 @dataclass(frozen=True)
@@ -190,12 +191,22 @@ def search(
         if len(outcome.tries) == 1 and made.score is None:
             return outcome
     outcome.scores += [looking.score] * (len(outcome.tries) - len(outcome.scores))
-    outcome.best = dict(looking.best)
+    outcome.best = dict(looking.best) or most_promising(outcome.tries)
     for number in range(rounds if outcome.best else 0):
         given = one({}, f"given, {number + 1} of {rounds}")
         outcome.pairs.append((given, one(outcome.best, f"found, {number + 1} of {rounds}")))
     progress("")
     return outcome
+
+
+def most_promising(tries: list[Try]) -> dict[str, Any]:
+    """The setting that did best, where there was no time to confirm any; {} where none did better.
+
+    Whether it is any better, the end says.
+    """
+    given = median(t.score or 0.0 for t in tries if not t.setting)
+    best = max(tries, key=lambda t: t.score or 0.0)
+    return best.setting if (best.score or 0.0) > given * _PROMISING else {}
 
 
 def _throughput(

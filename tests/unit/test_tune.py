@@ -255,6 +255,18 @@ def test_the_budget_is_kept_with_the_end_in_it():
     assert len(outcome.scores) == len(outcome.tries)
 
 
+def test_what_there_was_no_time_to_confirm_is_measured_at_the_end(monkeypatch):
+    clock = Clock()
+    score = {0: 100.0, 2: 150.0, 3: 90.0}
+    outcome = command.search(
+        Search(KNOBS), tried(lambda s: score.get(s.get("jobs", 0), 1.0), clock), 71.0, 2, clock
+    )
+    assert [t.setting for t in outcome.tries] == [{}, {"jobs": 2}]
+    assert outcome.best == {"jobs": 2}
+    assert outcome.better
+    assert clock.now <= 71.0
+
+
 def test_with_time_enough_the_best_is_found_and_measured_alternately():
     clock = Clock()
     outcome = command.search(Search(KNOBS), tried(smooth, clock), 1e6, 3, clock)
