@@ -24,6 +24,7 @@ _COMMANDS = {
     "devices": "ovpipe.cli.devices:devices",
     "doctor": "ovpipe.cli.doctor:doctor",
     "bench": "ovpipe.cli.bench:bench",
+    "tune": "ovpipe.cli.tune:tune",
     "completion": "ovpipe.cli.complete:completion",
 }
 
@@ -61,6 +62,7 @@ def group() -> None:
     ovpipe run yard.yaml                  run it until its streams end, or Ctrl-C
     ovpipe top yard                       how it is doing, from another terminal
     ovpipe stop yard                      drain it, from another terminal
+    ovpipe bench yard.yaml                how fast it is, and where the time goes
 
     \b
     Each command shows examples: ovpipe COMMAND --help
