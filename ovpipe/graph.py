@@ -9,11 +9,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 from ovpipe.errors import ConfigError, Problem
-from ovpipe.spec import DEFAULT_DEPTH, InputSpec, PipelineSpec, RunSpec, StageSpec, WhenFull
+from ovpipe.spec import (
+    DEFAULT_DEPTH,
+    LIVE_AGE_S,
+    LIVE_SOURCE_AGE_S,
+    InputSpec,
+    PipelineSpec,
+    RunSpec,
+    StageSpec,
+    WhenFull,
+)
 
 Role = Literal["producer", "transform", "consumer"]
 
@@ -46,7 +56,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Edge:
-    """Output of `source` -> input of `target`. `streams`: all that can come along here."""
+    """Output of `source` -> input of `target`. `streams`: all that can come along here.
+
+    `max_age_s`: since its capture; None: no limit.
+    """
 
     index: int
     source: str
@@ -60,7 +73,10 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """A resolved pipeline; `stages` in topological order."""
+    """A resolved pipeline; `stages` in topological order.
+
+    `max_frames`: each stream ends after so many frames of its source; 0: when the source does.
+    """
 
     name: str
     folder: Path
@@ -68,6 +84,7 @@ class Graph:
     edges: tuple[Edge, ...]
     streams: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    max_frames: int = 0
 
     def stage(self, name: str) -> Stage:
         """A stage by name. Raises ConfigError with the nearest name."""
@@ -92,7 +109,8 @@ class Graph:
         tap = Stage(name, "app", "consumer", (WorkerPlan(0, {}, None),), external=True)
         streams, live = _carried(self.stage(source), self.edges)
         policy = when_full or _policy(live)
-        edge = Edge(len(self.edges), source, name, depth, policy, None, streams, live)
+        max_age_s = _max_age_s(self.stage(source), live, policy, None)
+        edge = Edge(len(self.edges), source, name, depth, policy, max_age_s, streams, live)
         stages, edges = (*self.stages, tap), (*self.edges, edge)
         return replace(self, stages=stages, edges=edges, warnings=_unread(stages, edges))
 
@@ -121,6 +139,7 @@ class Graph:
             edges,
             tuple(values["streams"]),
             tuple(values["warnings"]),
+            values["max_frames"],
         )
 
 
@@ -144,14 +163,15 @@ def resolve(spec: PipelineSpec) -> Graph:
     for stage in stages:
         for entry in inputs[stage.name]:
             streams, live = _carried(resolved[entry.source], edges)
+            policy = entry.when_full or _policy(live)
             edges.append(
                 Edge(
                     len(edges),
                     entry.source,
                     stage.name,
                     entry.depth or DEFAULT_DEPTH,
-                    entry.when_full or _policy(live),
-                    entry.max_age_s,
+                    policy,
+                    _max_age_s(resolved[entry.source], live, policy, entry.max_age_s),
                     streams,
                     live,
                 )
@@ -234,9 +254,36 @@ def _inputs(
         if stage.kind == "join" and len(entries) == 1:
             hint = "inputs: [detect, pose]"
             problems.append(_problem(stage, "a join needs two inputs or more", hint))
+        if stage.run.placement == "inline" and (what := _homeless(stage, entries, by_name)):
+            problems.append(_problem(stage, f"cannot be inline: {what}", _OWN_PROCESS))
         result[stage.name] = tuple(e for e in entries if e.source in by_name)
         above = stage
     return result
+
+
+_OWN_PROCESS = "leave out `placement: inline`: then it gets a process of its own"
+
+
+def _homeless(
+    stage: StageSpec, entries: Sequence[InputSpec], by_name: Mapping[str, StageSpec]
+) -> str:
+    """Why a stage cannot live in the process of the one that it reads; "" where it can."""
+    if stage.role == "producer":
+        return "a producer reads no stage in whose process it could live"
+    if stage.overlaps:
+        return f"a {stage.kind} works on several frames at a time, beside whoever sends them"
+    if stage.run.replicas > 1:
+        return f"its {stage.run.replicas} replicas are processes that work side by side"
+    if len(entries) > 1:
+        return f"it reads {len(entries)} stages and can live with one only"
+    source = by_name.get(entries[0].source) if entries else None
+    if source is None:
+        return ""  # that is told already
+    if source.run.replicas > 1:
+        return f"'{source.name}' has {source.run.replicas} replicas, each in a process of its own"
+    if len(source.for_each or ()) > 1:
+        return f"'{source.name}' has {len(source.for_each or ())} streams, each in its own process"
+    return ""
 
 
 def _order(
@@ -301,3 +348,12 @@ def _carried(stage: Stage, edges: Sequence[Edge]) -> tuple[tuple[str, ...], bool
 
 def _policy(live: bool) -> WhenFull:
     return "drop_oldest" if live else "block"
+
+
+def _max_age_s(source: Stage, live: bool, policy: WhenFull, written: float | None) -> float | None:
+    """As written, else by liveness; where somebody asked for `block`, nothing is to be lost."""
+    if written is not None:
+        return written if written < inf else None
+    if not live or policy == "block":
+        return None
+    return LIVE_SOURCE_AGE_S if source.role == "producer" else LIVE_AGE_S

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from ovpipe.cli import complete
+from ovpipe.cli.examples import examples
 from ovpipe.cli.running import find
 from ovpipe.cli.status import say
 from ovpipe.errors import MissingExtra, OvpipeError, PipelineClosed
@@ -22,10 +24,18 @@ from ovpipe.supervisor.bulletin import Run
 from ovpipe.supervisor.contact import Contact
 
 _LOOK_S = 0.2
-_RUN = click.option("--run", "which", metavar="WHICH", help="The run, by its name or process.")
+_RUN = click.option(
+    "--run", "which", metavar="WHICH", help="The run, by its name or process.",
+    shell_complete=complete.running,
+)  # fmt: skip
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe peek detect", "what goes along the first edge that leaves it"),
+        ('ovpipe peek "cam -> detect" --stream cam/gate --png a.png', "its picture, with boxes"),
+    )
+)
 @click.argument("edge")
 @_RUN
 @click.option("--stream", help="Of which stream; any, where it is left out.")
@@ -140,8 +150,10 @@ def _told(frame: Frame) -> str:
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 
 
-@click.command()
-@click.argument("which", required=False)
+@click.command(
+    epilog=examples(("ovpipe logs", "what was said last"), ("ovpipe logs yard -f", "and goes on"))
+)
+@click.argument("which", required=False, shell_complete=complete.running)
 @click.option("-f", "--follow", is_flag=True, help="And all that is said from now on.")
 @click.option("-t", "--times", is_flag=True, help="When each line was said.")
 @click.option("--json", "json_", is_flag=True, help="One JSON object a line.")
@@ -165,7 +177,12 @@ def logs(which: str | None, follow: bool, times: bool, json_: bool) -> None:
             raise click.ClickException(str(error)) from None
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe restart detect", "all of its processes"),
+        ("ovpipe restart cam/gate", "the one of a stream"),
+    )
+)
 @click.argument("stage")
 @_RUN
 @click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True,

@@ -1,21 +1,31 @@
-"""Commands that look at a configuration and start nothing: validate, graph, schema, stages."""
+"""Commands that look at a configuration and start nothing: validate, graph, schema."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ovpipe import drawing
+from ovpipe.cli import complete
+from ovpipe.cli.examples import examples
 from ovpipe.cli.source import Source, takes_source
-from ovpipe.errors import ConfigError
-from ovpipe.loader.options import model_of, near
+from ovpipe.loader import load
+from ovpipe.loader.kinds import cards
 from ovpipe.loader.schema import schema as make_schema
-from ovpipe.stages.registry import BUILT_IN, stage_class
+from ovpipe.stages.registry import BUILT_IN, is_own, kinds
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe validate yard.yaml", "everything that is wrong, with line and column"),
+        ("ovpipe validate yard.yaml --set stages.cam.fps=5", "with another value"),
+        ("ovpipe validate - < yard.yaml", "from stdin"),
+    )
+)
 @takes_source
 def validate(source: Source) -> None:
     """Say everything that is wrong with CONFIG, with file, line and column."""
@@ -24,7 +34,13 @@ def validate(source: Source) -> None:
     click.echo(f"{source.config}: ok: {counts}")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe graph yard.yaml", "lines for the terminal"),
+        ("ovpipe graph yard.yaml --format svg -o yard.svg", "a picture"),
+        ("ovpipe graph yard.yaml --format mermaid", "for a README"),
+    )
+)
 @takes_source
 @click.option(
     "--format", "format_", type=click.Choice(["text", "mermaid", "svg"]), default="text",
@@ -44,31 +60,30 @@ def graph(source: Source, format_: str, output: str | None) -> None:
         raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
 
 
-@click.command()
-def schema() -> None:
-    """Print the JSON schema of configurations, for editors."""
-    click.echo(json.dumps(make_schema(), indent=2, ensure_ascii=False))
+@click.command(
+    epilog=examples(
+        ("ovpipe schema > schema.json", "then: # yaml-language-server: $schema=schema.json"),
+        ("ovpipe schema yard.yaml > schema.json", "with stages of your own"),
+    )
+)
+@click.argument(
+    "config",
+    required=False,
+    type=click.Path(dir_okay=False, allow_dash=True),
+    shell_complete=complete.configs,
+)
+def schema(config: str | None) -> None:
+    """Print the JSON schema of configurations, for editors.
 
-
-@click.command()
-@click.argument("kind", required=False)
-def stages(kind: str | None) -> None:
-    """List the kinds of stage, or the options of KIND."""
-    if kind is None:
-        for name in BUILT_IN:
-            click.echo(f"{name:14} {_summary(name)}")
-        return
-    if kind not in BUILT_IN:
-        raise ConfigError(f"unknown kind '{kind}'; {near(kind, list(BUILT_IN))}")
-    click.echo(f"{kind}: {_summary(kind)}\n")
-    for name, field in model_of(stage_class(kind)).model_fields.items():
-        default = (
-            "required"
-            if field.is_required()
-            else repr(field.get_default(call_default_factory=True))
-        )
-        click.echo(f"  {name:14} {default:16} {field.description or ''}")
-
-
-def _summary(kind: str) -> str:
-    return (stage_class(kind).__doc__ or "").strip().partition("\n")[0]
+    With CONFIG, the kinds of your own that it uses and those of installed packages are in it, too.
+    """
+    more: dict[str, dict[str, Any]] = {}
+    if config is not None:
+        spec = load(config, os.environ)
+        names = [s.kind for s in spec.stages if is_own(s.kind)] + kinds()[len(BUILT_IN) :]
+        for name, told in cards(list(dict.fromkeys(names)), spec.folder).items():
+            if told.fault:
+                click.echo(f"warning: {told.fault}", err=True)
+            else:
+                more[name] = told.card
+    click.echo(json.dumps(make_schema(more), indent=2, ensure_ascii=False))

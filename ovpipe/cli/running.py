@@ -14,13 +14,15 @@ from typing import Any
 
 import click
 
+from ovpipe.cli import complete
+from ovpipe.cli.examples import examples
 from ovpipe.cli.status import Status, say, table
 from ovpipe.supervisor.bulletin import Run, runs
 from ovpipe.supervisor.core import DRAIN_TIMEOUT_S
 
 _LOOK_S = 0.2
 _EVERY_S = 0.5
-WHICH = click.argument("which", required=False)
+_WHICH = click.argument("which", required=False, shell_complete=complete.running)
 
 
 def find(which: str | None) -> Run:
@@ -51,7 +53,12 @@ def as_dict(run: Run) -> dict[str, Any]:
     }
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe ps", "all of your pipelines that run, those in applications too"),
+        ("ovpipe ps --json | jq .name", "for programs"),
+    )
+)
 @click.option("--json", "json_", is_flag=True, help="One JSON object a line.")
 def ps(json_: bool) -> None:
     """List the pipelines that you run."""
@@ -74,8 +81,14 @@ def ps(json_: bool) -> None:
     say(sys.stdout, table(head, rows, left=5))
 
 
-@click.command()
-@WHICH
+@click.command(
+    epilog=examples(
+        ("ovpipe top", "the one that runs"),
+        ("ovpipe top yard --once", "one moment"),
+        ("ovpipe top yard --json | jq .phase", "for programs"),
+    )
+)
+@_WHICH
 @click.option("--once", is_flag=True, help="Show one moment and end.")
 @click.option("--json", "json_", is_flag=True, help="One JSON object a moment and line.")
 def top(which: str | None, once: bool, json_: bool) -> None:
@@ -105,8 +118,13 @@ def top(which: str | None, once: bool, json_: bool) -> None:
     say(sys.stderr, f"{run.name} ({run.pid}) has ended")
 
 
-@click.command()
-@WHICH
+@click.command(
+    epilog=examples(
+        ("ovpipe stop yard", "what is in flight is finished"),
+        ("ovpipe stop yard --now", "at once"),
+    )
+)
+@_WHICH
 @click.option("--now", is_flag=True, help="Do not wait for what is in flight.")
 @click.option(
     "--timeout",

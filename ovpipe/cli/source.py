@@ -11,10 +11,13 @@ from typing import Any
 
 import click
 
+from ovpipe.cli import complete
 from ovpipe.errors import ConfigError, Problem
 from ovpipe.graph import Graph, resolve
 from ovpipe.loader import load
 from ovpipe.loader.interpolate import NAME
+from ovpipe.spec import PipelineSpec
+from ovpipe.stages import registry
 
 
 @dataclass(frozen=True)
@@ -25,19 +28,35 @@ class Source:
     overrides: tuple[str, ...]
     env_file: str | None
 
-    def graph(self) -> Graph:
-        """The resolved graph; its warnings are told. Raises ConfigError."""
-        environ = {**(read_env(self.env_file) if self.env_file else {}), **os.environ}
-        graph = resolve(load(self.config, environ, self.overrides))
-        for warning in graph.warnings:
-            click.echo(f"warning: {warning}", err=True)
+    def environ(self) -> dict[str, str]:
+        """What `${VAR}` refers to. Raises ConfigError."""
+        return {**(read_env(self.env_file) if self.env_file else {}), **os.environ}
+
+    def spec(self) -> PipelineSpec:
+        """What is written. Raises ConfigError."""
+        return load(self.config, self.environ(), self.overrides)
+
+    def graph(self, warn: Callable[[str], None] | None = None) -> Graph:
+        """The resolved graph; its warnings are told, to stderr or `warn`. Raises ConfigError."""
+        graph = resolve(self.spec())
+        used = {f"'{stage.kind}'" for stage in graph.stages}
+        shadowed = [text for text in registry.shadowed() if any(kind in text for kind in used)]
+        for warning in (*graph.warnings, *shadowed):
+            if warn is not None:
+                warn(warning)
+            else:
+                click.echo(f"warning: {warning}", err=True)
         return graph
 
 
 def takes_source(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorates a command whose first argument is a Source."""
 
-    @click.argument("config", type=click.Path(dir_okay=False, allow_dash=True))
+    @click.argument(
+        "config",
+        type=click.Path(dir_okay=False, allow_dash=True),
+        shell_complete=complete.configs,
+    )
     @click.option(
         "--set",
         "overrides",

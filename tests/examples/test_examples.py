@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.brokers import Mosquitto, Subscriber
+from tests.support.processes import wait_for
+
 EXAMPLES = Path("examples").absolute()
 CONFIG = "version: 1\nstages:\n  clip: {kind: synthetic, count: 3}\n"
 
@@ -15,12 +18,14 @@ CASES = {
     "queue_alone.py": ([], "7 7.0\n"),
     "queue_asyncio.py": ([], "many: [0.0, 1.0, 2.0, 3.0, 4.0]\n6 inferences\n"),
     "test_a_stage.py": ([], "2 passed"),
+    "many_cameras.py": ([], "12 cameras, fewest / most: "),
+    "snapshots.py": ([], "shots: 5 pictures\ncrops: 5 pictures\n"),
     "infer_alone.py": ([], "thing 0.9 (160.0, 120.0, 480.0, 240.0)\n0 1\n1 1\n"),
 }
 
 
 def test_no_example_is_left_out():
-    assert {p.name for p in EXAMPLES.glob("*.py")} == set(CASES)
+    assert {p.name for p in EXAMPLES.glob("*.py")} == {*CASES, "mqtt_events.py"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -33,3 +38,21 @@ def test_example(name, tmp_path):
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert says in ended.stdout
+
+
+def test_mqtt_events(tmp_path):
+    pytest.importorskip("paho.mqtt")
+    broker = Mosquitto(tmp_path / "broker")
+    try:
+        subscriber = Subscriber(broker.start().port, "site/#")
+        ended = subprocess.run(
+            [sys.executable, str(EXAMPLES / "mqtt_events.py"), f"mqtt://127.0.0.1:{broker.port}"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        wait_for(lambda: len(subscriber.messages) == 10, "ten messages")
+        assert [d["seq"] for d in subscriber.documents] == list(range(0, 100, 10))
+        assert {m.topic for m in subscriber.messages} == {"site/cam/spots"}
+        subscriber.close()
+    finally:
+        broker.close()

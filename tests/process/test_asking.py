@@ -83,7 +83,7 @@ def test_restart_waits_until_the_stage_is_back_and_logs_tell_of_it(yard):
     rows = [json.loads(line) for line in call("logs", "--json").stdout.splitlines()]
     assert [row["number"] for row in rows] == list(range(len(rows)))
     first = subprocess.run(
-        f"{sys.executable} -m ovpipe logs --follow --times | head -1",
+        f"{sys.executable} -m ovpipe logs --times | head -1",
         shell=True, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert "[away]" in first.stdout
