@@ -21,9 +21,8 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from ovpipe.errors import (
     DrainTimeout,
@@ -34,10 +33,14 @@ from ovpipe.errors import (
     to_json,
 )
 from ovpipe.graph import Graph
+from ovpipe.stages.facts import merged
 from ovpipe.supervisor.accountant import Accountant, Reading
+from ovpipe.supervisor.again import ask_to_leave
 from ovpipe.supervisor.bulletin import Bulletin
 from ovpipe.supervisor.crew import Crew
+from ovpipe.supervisor.desk import Desk
 from ovpipe.supervisor.launch import make_plan
+from ovpipe.supervisor.outcome import Outcome, Phase
 from ovpipe.supervisor.post import Post, with_restarts
 from ovpipe.supervisor.preflight import check_open_files
 from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess
@@ -51,25 +54,6 @@ _TICK_S = 0.5
 _STACKS_S = 1.0  # how long a worker that hangs may take to print its stacks
 _STACK = "most recent call first"
 _CLOSING_S = 2.0  # for the rest of a worker's stderr and control messages after its death
-
-Phase = Literal["starting", "running", "draining", "ending"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: `error` is None for the end of all streams or a clean drain.
-
-    `killed`: a second signal or the loss of the application ended it by force.
-    """
-
-    error: OvpipeError | None
-    killed: bool
-    reading: Reading
-
-    @property
-    def exit_code(self) -> int:
-        """What the command line ends with, but for a forced end (130 or 143, the CLI's to say)."""
-        return self.error.exit_code if self.error else 0
 
 
 class Supervisor:
@@ -114,6 +98,13 @@ class Supervisor:
         self._asked_kill = True
         self._poke()
 
+    def restart(self, stage: str) -> None:
+        """Give a stage new processes, as somebody asks. Raises ConfigError, OvpipeError."""
+        if self.phase not in ("starting", "running") or self._asked_drain:
+            raise OvpipeError("the run is about to end")
+        ask_to_leave(self._crew, stage)
+        self._announce(f"stage '{stage}' is to be restarted, as asked for")
+
     def _poke(self) -> None:
         with suppress(BlockingIOError, OSError):
             os.write(self._wake_w, b"!")
@@ -135,6 +126,9 @@ class Supervisor:
             self._crew = Crew(self.plan, self._accountant, run_dir, ledger_fd, self._channels)
             closing.callback(self._crew.close)
             self._bulletin = Bulletin(self.plan.graph, run_dir.path)
+            self._desk = Desk(run_dir.path, self._selector, self.plan, self._crew.posts, self)
+            closing.callback(self._desk.close)
+            self._desk.open(self._announce)
             self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
             for post in self._crew.posts:
                 if post.plan.neighbour is None:
@@ -174,6 +168,7 @@ class Supervisor:
             if now >= next_tick:
                 next_tick = now + _TICK_S
                 self._look_after(now)
+                self._desk.tick(now)
                 reading = self._accountant.read()
                 self._bulletin.post(self.phase, reading)
                 if self._on_tick is not None:
@@ -243,8 +238,12 @@ class Supervisor:
                 self._fail(error)
 
     def _announce(self, text: str) -> None:
+        self._said("ovpipe", text)
+
+    def _said(self, worker: str, text: str) -> None:
+        self._desk.note(worker, text)
         if self._on_log is not None:
-            self._on_log("ovpipe", text)
+            self._on_log(worker, text)
 
     def _begin_drain(self, now: float) -> None:
         self.phase = "draining"
@@ -285,9 +284,11 @@ class Supervisor:
             if isinstance(member, ExternalMember):
                 self._external_left(post, member)
             return False
-        message, _ = received
+        message, fds = received
         kind = message.get("t")
-        if kind == "ready" and post.state == "starting":
+        if fds or kind == "seen":
+            self._desk.viewing.seen(post.plan.index, message, fds)
+        elif kind == "ready" and post.state == "starting":
             post.capacity = int(message["capacity"])
             post.frame_bytes = int(message.get("frame_bytes", 0))
             self._ready(post)
@@ -298,6 +299,9 @@ class Supervisor:
             except PreflightError as error:
                 self._fail(error)
                 member.say("no_pool")
+        elif kind == "facts":
+            with suppress(ValueError, AttributeError):
+                self._accountant.facts[post.plan.index] = merged({}, message.get("facts", {}))
         elif kind == "enough":
             self._announce(f"stage '{post.plan.name}' ends the run: {message.get('why')}")
             self._asked_drain = True
@@ -326,9 +330,8 @@ class Supervisor:
             return False
         if worker.verdict and any(_STACK in line for line in lines):
             worker.kill_at_s = min(worker.kill_at_s, time.monotonic() + _STACKS_S / 5)
-        if self._on_log is not None:
-            for line in lines:
-                self._on_log(worker.name, line)
+        for line in lines:
+            self._said(worker.name, line)
         return True
 
     def _tell_suppressed(self, worker: WorkerProcess) -> None:
@@ -353,6 +356,7 @@ class Supervisor:
         worker.close()
         for post in posts:
             self._accountant.died(post.plan.index)
+            self._desk.viewing.died(post.plan.index)
         if worker.finished and worker.exit_status == 0:
             for post in posts:
                 self._crew.done(post)
@@ -372,7 +376,8 @@ class Supervisor:
         may = self.phase in ("starting", "running") and not self._asked_drain and not over
         decision = self._crew.judge(culprit, now, may)
         if isinstance(decision, GiveUp):
-            self._fail(with_restarts(decision))
+            if not (culprit.process and culprit.process.asked):
+                self._fail(with_restarts(decision))
             for post in posts:
                 if self.phase != "ending" and post.state != "gone":
                     self._crew.dismiss(post, "lost_in_transit", "stage_crash")

@@ -99,6 +99,8 @@ class Crew:
         member = culprit.member
         assert isinstance(member, WorkerMember)
         cause = member.cause()
+        if may and member.process.asked:
+            return Again(0.0, 0, 0)
         if not may or not self.returns(culprit):
             return GiveUp(cause, 0)
         never_ready = culprit.epoch == 0 and culprit.state == "starting"
@@ -111,6 +113,8 @@ class Crew:
         member = culprit.member
         assert isinstance(member, WorkerMember)
         worker, cause = member.process, member.cause()
+        if worker.asked and member.failure is None:
+            return []  # that was said when it was asked for
         what = worker.describe_exit()
         if member.failure is not None and isinstance(cause, StageError):
             what = f"failed: {cause.cause}"
@@ -185,6 +189,7 @@ class Crew:
             link.with_capacity(posts[link.receiver].capacity, self.returns(posts[link.receiver]))
             for link in self.plan.links
         ]
+        self._accountant.credits = {link.index: link.records for link in self._links}
         needs: list[Need] = []
         for post in posts:
             for link in self.plan.downstream(post.plan.index) if post.frame_bytes else ():

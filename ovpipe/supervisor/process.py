@@ -73,7 +73,8 @@ class WorkerProcess:
     """A started process, and the members that live in it, the host first.
 
     `verdict`: why the supervisor ends it, if it does, at `kill_at_s`; `hung`: because it does not
-    get on with its frames; `accused`: the worker that this is said of.
+    get on with its frames; `accused`: the worker that this is said of. `asked`: somebody asked for
+    its end, and for a successor.
     """
 
     def __init__(self, plans: Sequence[WorkerPlan]) -> None:
@@ -110,6 +111,7 @@ class WorkerProcess:
         self.verdict = ""
         self.hung = False
         self.accused: int | None = None
+        self.asked = False
         self.kill_at_s = float("inf")
         self.exit_status: int | None = None
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from ovpipe.errors import FrameError, OvpipeError, WireError
 from ovpipe.frame import UNSET, Frame
 from ovpipe.stages.base import AsyncTransform, Consumer, Producer, Result, Stage, Transform
+from ovpipe.stages.facts import Facts
 from ovpipe.stages.registry import stage_class
 from ovpipe.transport import wire
 from ovpipe.transport.lease import Lease
@@ -55,6 +56,10 @@ class SourceEnded(OvpipeError):
     """A producer that is to be restarted always has no more frames."""
 
 
+class Left(OvpipeError):
+    """Another process is to take this one's place, as somebody asked for; nothing is in work."""
+
+
 class Worker:
     """Runs one stage. `guests`: those that read it and live in its process.
 
@@ -65,6 +70,7 @@ class Worker:
     def __init__(self, member: Member) -> None:
         self.member = member
         self.guests: list[Guest] = []
+        self.facts = Facts(lambda facts: member.say("facts", facts=facts))
         self.stream_index = {name: i for i, name in enumerate(member.streams)}
         self._words = member.shared.words
         self._me = member.shared.me
@@ -147,6 +153,7 @@ class Worker:
     def waits(self) -> None:
         """A producer is at a turn of a wait for its source."""
         self.member.shared.set_state(IDLE, time.monotonic_ns())
+        self.facts.catch_up()
         if self.guests and threading.get_ident() == self._thread:
             self._attend_guests()
 
@@ -168,7 +175,7 @@ class Worker:
         first = self._seq
         frames = iter(stage.frames())
         words, me = self._words, self._me
-        while not member.draining and self._left:
+        while not (member.draining or member.leaving) and self._left:
             began, cpu = time.monotonic_ns(), time.process_time_ns()
             member.shared.set_state(WORKING, began)
             frame = next(frames, None)
@@ -191,7 +198,11 @@ class Worker:
             self._publish(frame, index)
             self.sender.prepare()
             self._attend_guests()
+            if self.facts.late:
+                self.facts.catch_up()
         del frames
+        if member.leaving and not member.draining and self._left:
+            raise Left("between two frames")
         if member.assignment["endless"] and not member.draining and self._left:
             raise SourceEnded("its frames ended")
         self.sender.end_of_stream(index)
@@ -205,6 +216,8 @@ class Worker:
 
     def _work(self) -> None:
         while not self.receiver.finished:
+            if self.member.leaving:
+                raise Left("between two frames")
             message = self._next()
             if message is not None:
                 self._handle(message)
@@ -270,7 +283,8 @@ class Worker:
                     unfinished += sum(job.frame is not None for job in jobs)
                 else:  # what only waits for its turn must not keep out the frame that has it
                     unfinished += sum(not job.done for job in jobs)
-            while waiting and (unfinished < capacity or _is_end(waiting[0])):
+            leaving = self.member.leaving  # nothing new, then; what waits is sent to a successor
+            while waiting and not leaving and (unfinished < capacity or _is_end(waiting[0])):
                 message = waiting.popleft()
                 if isinstance(message, Departed) or message.kind == wire.EOS:
                     for stream in self._ends(message):
@@ -286,6 +300,8 @@ class Worker:
                 continue
             if not pending and not waiting and self.receiver.finished:
                 return
+            if leaving and not pending:
+                raise Left("between two frames")
             working = any(not job.done for jobs in pending.values() for job in jobs)
             next_message = self._next(
                 idle=not working,
@@ -386,6 +402,8 @@ class Worker:
         if self.mail and starving:
             return self.mail.next(0)
         self.sender.prepare()
+        if self.facts.late:
+            self.facts.catch_up()
         began = time.monotonic_ns()
         self._words[self._me + W_BEAT] += 1
         if idle:
