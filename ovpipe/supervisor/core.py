@@ -36,11 +36,11 @@ from ovpipe.errors import (
 from ovpipe.graph import Graph
 from ovpipe.supervisor.accountant import Accountant, Reading
 from ovpipe.supervisor.bulletin import Bulletin
-from ovpipe.supervisor.crew import Crew
+from ovpipe.supervisor.crew import Crew, Home
 from ovpipe.supervisor.launch import make_plan
 from ovpipe.supervisor.post import Post, with_restarts
 from ovpipe.supervisor.preflight import check_open_files
-from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess
+from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess, Workplace
 from ovpipe.supervisor.restart import GiveUp
 from ovpipe.supervisor.rundir import RunDir
 from ovpipe.supervisor.watch import HangWatch, Reminder
@@ -75,7 +75,8 @@ class Outcome:
 class Supervisor:
     """Runs one graph once. `on_tick(phase, reading)` is called twice a second while it runs,
     `on_log(worker, line)` for each line that a worker writes to stderr. `externals`: the control
-    channels of stages that live in the embedding application, by name."""
+    channels of stages that live in the embedding application, by name. `home`: what the stages
+    that live together are started in."""
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class Supervisor:
         on_tick: Callable[[Phase, Reading], None] | None = None,
         on_log: Callable[[str, str], None] | None = None,
         externals: Mapping[str, socket.socket] | None = None,
+        home: Home = WorkerProcess,
     ) -> None:
         self.plan = make_plan(graph)
         self.phase: Phase = "starting"
@@ -92,6 +94,7 @@ class Supervisor:
         self._on_tick = on_tick
         self._on_log = on_log
         self._channels = dict(externals or {})
+        self._home = home
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._asked_drain = False
@@ -132,7 +135,9 @@ class Supervisor:
             ledger_fd = make_memfd("ovpipe-ledger", self.plan.layout.words * 8)
             closing.callback(os.close, ledger_fd)
             self._accountant = Accountant(self.plan, ledger_fd)
-            self._crew = Crew(self.plan, self._accountant, run_dir, ledger_fd, self._channels)
+            self._crew = Crew(
+                self.plan, self._accountant, run_dir, ledger_fd, self._channels, self._home
+            )
             closing.callback(self._crew.close)
             self._bulletin = Bulletin(self.plan.graph, run_dir.path)
             self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
@@ -315,7 +320,7 @@ class Supervisor:
         if not member.finished and self.phase != "ending" and post.state != "gone":
             self._crew.dismiss(post, "link_lost", held=None)
 
-    def _log(self, worker: WorkerProcess) -> bool:
+    def _log(self, worker: Workplace) -> bool:
         """Pass on what a worker wrote to stderr; False where there was nothing."""
         try:
             lines = worker.read_stderr()
@@ -331,11 +336,11 @@ class Supervisor:
                 self._on_log(worker.name, line)
         return True
 
-    def _tell_suppressed(self, worker: WorkerProcess) -> None:
+    def _tell_suppressed(self, worker: Workplace) -> None:
         if count := worker.turn():
             self._announce(f"{count} lines of stage '{worker.name}' suppressed")
 
-    def _bury(self, worker: WorkerProcess) -> None:
+    def _bury(self, worker: Workplace) -> None:
         """A process is dead: hear its last words, close its accounts, see who comes next."""
         worker.reap()
         last = time.monotonic() + _CLOSING_S

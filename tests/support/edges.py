@@ -309,3 +309,15 @@ class Ticks(ovpipe.Transform):
 
     def end_of_stream(self, stream):
         return self.tick()
+
+
+class Naps(ovpipe.Transform):
+    """Sleeps over frame `at` for far too long."""
+
+    at: int = 20
+    pause_s: float = 20.0
+
+    def process(self, frame):
+        if frame.seq == self.at:
+            time.sleep(self.pause_s)
+        return frame
