@@ -11,7 +11,6 @@ may go on one day. What ends a process (a segmentation fault, os._exit) ends the
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import threading
@@ -97,7 +96,7 @@ class WorkerThread(Workplace):
             for member in self._joined:  # whatever it does from now on, the ledger stays as it is
                 with suppress(BufferError):
                     member.shared.words.release()
-            self._over(-signal.SIGKILL)
+            self._over(1)
 
     def print_stacks(self) -> None:
         """Where it is goes to the error that tells of it."""
@@ -107,7 +106,7 @@ class WorkerThread(Workplace):
             self.tail.extend(text.splitlines())
 
     def reap(self) -> int:
-        """0 where its work was done; the status of a killed process where it was given up."""
+        """0 where its work was done."""
         if self._timer is not None:
             self._timer.cancel()
         if not self.lasting:

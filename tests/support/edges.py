@@ -311,13 +311,13 @@ class Ticks(ovpipe.Transform):
         return self.tick()
 
 
-class Naps(ovpipe.Transform):
-    """Sleeps over frame `at` for far too long."""
+class Sleeps(ovpipe.Transform):
+    """Sleeps over frame `at` until a file is there."""
 
     at: int = 20
-    pause_s: float = 20.0
+    until: str = ""
 
     def process(self, frame):
         if frame.seq == self.at:
-            time.sleep(self.pause_s)
+            wait(self.until)
         return frame
