@@ -177,9 +177,15 @@ def test_starting_again_and_again_leaves_nothing_behind(tmp_path):
     def once():
         out = str(tmp_path / "out.jsonl")
         run(pipeline(src={"kind": "synthetic", "count": 5}, sink={"kind": "jsonl", "path": out}))
-        gc.collect()
-        return len(os.listdir("/proc/self/fd")), {t.name for t in threading.enumerate()}
 
-    before = once()
+    def held():
+        gc.collect()
+        names = {thread.name for thread in threading.enumerate()}
+        return len(os.listdir("/proc/self/fd")), {n for n in names if n.startswith("ovpipe-")}
+
+    once()
+    wait_for(lambda: not held()[1], "the end of all threads")
+    before = held()
     for _ in range(8):
-        assert wait_for(lambda: once() == before, "as few descriptors and threads as before")
+        once()
+    wait_for(lambda: held() == before, "as few descriptors and threads as before")

@@ -10,7 +10,7 @@ import signal
 import pytest
 
 import ovpipe
-from tests.process.conftest import S, T, both, said
+from tests.process.conftest import S, T, both, everywhere, said
 from tests.support.processes import wait_for, worker_of, workers_of
 
 E = "tests.support.edges:"
@@ -68,7 +68,7 @@ def test_of_two_branches_one_is_a_guest_and_one_a_process(ovpipe_run, tmp_path):
         assert (tmp_path / name).read_text() == "src 300 299\n"
 
 
-@both
+@everywhere
 def test_a_stage_may_give_more_frames_than_it_gets(ovpipe_run, tmp_path):
     stages = {
         "src": {"kind": S + "Count", "count": 100},
@@ -82,7 +82,7 @@ def test_a_stage_may_give_more_frames_than_it_gets(ovpipe_run, tmp_path):
     assert (tmp_path / "seen").read_text() == "src 100 198\n"
 
 
-@both
+@everywhere
 def test_nobody_can_change_what_others_see(ovpipe_run):
     stages = {"src": {"kind": E + "Lists", "count": 50}}
     stages |= {name: {"kind": E + "Meddles", "inputs": "src"} for name in ("a", "b")}
