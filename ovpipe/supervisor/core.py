@@ -217,7 +217,7 @@ class Supervisor:
                     f"longer to open, raise `run: {{start_timeout: ...}}`",
                 )
         if self.phase == "draining" and now > self._deadline_s:
-            alive = [p.plan for p in self._crew.posts if p.alive]
+            alive = self._crew.at_work()
             stuck = [p for p in alive if self._accountant.doing(p.index) != "draining"] or alive
             if self._error is None:
                 self._error = DrainTimeout(

@@ -130,6 +130,11 @@ class Crew:
             return [line]
         return [line, *cause.remote_traceback.splitlines()]
 
+    def at_work(self) -> list[WorkerPlan]:
+        """Those whose processes are alive; of those that share one, whoever is at work."""
+        processes = dict.fromkeys(p.process for p in self.posts if p.alive)
+        return [self.culprit(process).plan for process in processes if process is not None]
+
     def hire(self, posts: Sequence[Post]) -> None:
         """Give the posts of a process their first holders, or successors, the host's first.
 

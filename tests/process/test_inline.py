@@ -258,6 +258,25 @@ def test_a_guest_that_hangs_is_named_and_its_host_is_not(ovpipe_run, tmp_path):
     assert "in process" in ended.err  # its stacks
 
 
+def test_a_guest_that_ends_no_drain_is_named_alone(ovpipe_run):
+    stages = {
+        "src": ENDLESS,
+        "mid": {"kind": S + "tag"},
+        "deaf": inline(S + "Deaf", inputs="mid"),
+        "sink": inline(S + "Check", inputs="mid"),
+    }
+    stages["mid"]["inputs"] = "src"
+    process = ovpipe_run.start(stages, "--drain-timeout", "0.5")
+    ovpipe_run.until(process, "[mid+deaf+sink] deaf")
+    process.send_signal(signal.SIGTERM)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 5
+    (told,) = [line for line in ended.err.splitlines() if "still running were: " in line]
+    assert "deaf" in told
+    assert not {"mid", "sink"} & set(told.partition("were: ")[2].replace(",", "").split())
+    assert ended.ledger["mid", "deaf"]["failed"]["drain_timeout"] > 0
+
+
 def test_a_guest_may_take_longer_for_a_frame_than_its_host_may(ovpipe_run):
     stages = {
         "src": {"kind": S + "Count", "count": 3},
