@@ -35,7 +35,8 @@ def as_text(graph: Graph) -> str:
     width = max(len(s.name) for s in graph.stages)
     for stage in graph.stages:
         several = f", {len(stage.workers)} streams" if len(stage.workers) > 1 else ""
-        lines.append(f"  {stage.name.ljust(width)}  {stage.kind} ({stage.role}{several})")
+        inline = ", inline" if stage.run.placement == "inline" else ""
+        lines.append(f"  {stage.name.ljust(width)}  {stage.kind} ({stage.role}{several}{inline})")
         leaving = [e for e in graph.edges if e.source == stage.name]
         for edge in leaving:
             corner = "└" if edge is leaving[-1] else "├"

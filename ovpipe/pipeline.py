@@ -39,7 +39,8 @@ from ovpipe.errors import (
 from ovpipe.frame import Frame
 from ovpipe.graph import Graph, resolve
 from ovpipe.loader import load, stage_spec
-from ovpipe.spec import PipelineSpec, StageSpec, WhenFull
+from ovpipe.spec import PipelineSpec, Placement, StageSpec, WhenFull
+from ovpipe.supervisor.threads import SupervisorThread
 from ovpipe.transport import control, wire
 from ovpipe.transport.lease import Lease
 from ovpipe.transport.mail import Mail
@@ -61,7 +62,7 @@ class Pipeline:
         self._stages: list[StageSpec] = []
         self._spec: PipelineSpec | None = None
         self._readers: dict[str, Reader] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | SupervisorThread | None = None
         self._host: socket.socket | None = None
         self._ended: dict[str, Any] | None = None
         self._end = threading.Event()
@@ -140,9 +141,11 @@ class Pipeline:
 
     # -- life ----------------------------------------------------------------------------
 
-    def start(self) -> Pipeline:
+    def start(self, placement: Placement = "process") -> Pipeline:
         """Start all processes; returns when all stages are open. Idempotent.
 
+        placement: `inline` runs everything on threads of this process instead, for a debugger or a
+        test: whatever ends a stage's process would end this one, and none of it can be killed.
         Raises what kept a stage from opening: PreflightError, StageError.
         """
         if self._process is not None:
@@ -156,18 +159,21 @@ class Pipeline:
         taps = {name: control.pair() for name in self._readers}
         fds = {name: theirs.fileno() for name, (_, theirs) in taps.items()}
         self._host = host
-        with child:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable, "-P", "-m", "ovpipe.supervisor", str(child.fileno()),
-                    *(f"{name}={fd}" for name, fd in fds.items()),
-                ],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(child.fileno(), *fds.values()),
-                process_group=0,
-            )  # fmt: skip
-        for _, theirs in taps.values():
-            theirs.close()
+        if placement == "inline":
+            self._process = SupervisorThread(child, {n: theirs for n, (_, theirs) in taps.items()})
+        else:
+            with child:
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable, "-P", "-m", "ovpipe.supervisor", str(child.fileno()),
+                        *(f"{name}={fd}" for name, fd in fds.items()),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(child.fileno(), *fds.values()),
+                    process_group=0,
+                )  # fmt: skip
+            for _, theirs in taps.values():
+                theirs.close()
         threading.Thread(target=self._listen, name="ovpipe-host", daemon=True).start()
         control.send(
             host,
@@ -194,9 +200,9 @@ class Pipeline:
                     self._ended = received[0]
         self._end.set()
 
-    def run(self) -> None:
+    def run(self, placement: Placement = "process") -> None:
         """Start, and wait for the end of all streams. Raises what made the pipeline fail."""
-        self.start()
+        self.start(placement)
         self.wait()
 
     def wait(self, timeout_s: float | None = None) -> bool:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ovpipe.errors import FrameError, OvpipeError, WireError
+from ovpipe.errors import FrameError, OvpipeError, PipelineClosed, WireError
 from ovpipe.frame import UNSET, Frame
 from ovpipe.stages.base import AsyncTransform, Consumer, Producer, Result, Stage, Transform
 from ovpipe.stages.facts import Facts
@@ -91,7 +91,8 @@ class Worker:
         """Make the stage and open it."""
         assignment = self.member.assignment
         self.member.shared.set_state(LOADING, time.monotonic_ns())
-        sys.path.insert(0, assignment["folder"])
+        if sys.path[:1] != [assignment["folder"]]:
+            sys.path.insert(0, assignment["folder"])
         stage = stage_class(assignment["kind"])(**assignment["options"])
         stage.bind(WorkerContext(self, assignment))
         self._stage = stage
@@ -163,6 +164,7 @@ class Worker:
 
     def _pump(self, timeout_ms: int) -> None:
         """While this one waits for a credit: keep what comes, and see to the guests."""
+        self._look_up()
         self.mail.pump(timeout_ms)
         self._attend_guests()
 
@@ -176,6 +178,7 @@ class Worker:
         frames = iter(stage.frames())
         words, me = self._words, self._me
         while not (member.draining or member.leaving) and self._left:
+            self._look_up()
             began, cpu = time.monotonic_ns(), time.process_time_ns()
             member.shared.set_state(WORKING, began)
             frame = next(frames, None)
@@ -397,6 +400,7 @@ class Worker:
         self, idle: bool = True, starving: bool = True, timeout_ms: int = TICK_MS
     ) -> wire.Message | Departed | None:
         """What has come in, in order; None after a nudge or a while."""
+        self._look_up()
         self.sender.sync()
         self._attend_guests()
         if self.mail and starving:
@@ -414,6 +418,14 @@ class Worker:
             time.monotonic_ns() - began
         )
         return message
+
+    def _look_up(self) -> None:
+        """Raises PipelineClosed where the supervisor does not want it to go on any more.
+
+        A process would have ended by then; a thread has to see for itself.
+        """
+        if self.member.lost:
+            raise PipelineClosed("the supervisor is gone")
 
     def _ends(self, message: wire.Message | Departed) -> list[int]:
         """The streams that have ended with a message, or a death."""
