@@ -32,7 +32,7 @@ _RUN = click.option(
 
 @click.command(
     epilog=examples(
-        ("ovpipe peek detect", "what goes along the first edge that leaves it"),
+        ("ovpipe peek detect", "what it gives"),
         ('ovpipe peek "cam -> detect" --stream cam/gate --png a.png', "its picture, with boxes"),
     )
 )
