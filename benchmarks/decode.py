@@ -26,8 +26,9 @@ thread shares one with all others.
     CPU ms    per frame over the same frames: user and system time of all processes of the side
     split     of ovpipe's: `decode` is the decoder and all its threads, `copy` from the decoder's
               planes into the slot, `convert` resizing and colour into the model's input, `infer`
-              the device, `rest` all else (Python, hops, the ledger, the supervisor), from what each
-              thread used
+              the device with its threads, `source` and `stage` what else the main threads of those
+              two processes did (Python, sending and receiving, the ledger), `rest` what the
+              consumer, the supervisor and other threads used
 
 Medians over the rounds; ratios are made within each round. These figures compare within one run:
 between machines, and between busy hours of one, they mean little.
@@ -54,7 +55,7 @@ CLIP_FRAMES = 300
 WIDTH, HEIGHT = 1920, 1080
 IN_FLIGHT = 50
 """More frames than can be under way."""
-PARTS = ("decode", "copy", "convert", "infer")
+PARTS = ("decode", "copy", "convert", "infer", "source", "stage")
 
 
 def make_clip(path: Path, footage: str) -> None:
