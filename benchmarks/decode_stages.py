@@ -67,8 +67,8 @@ class Film(Video):
         figures = spent.ms(self.count - self.skip, "decode", "source")
         Path(self.report).write_text(json.dumps(figures))
 
-    def _pictures(self, container):
-        pictures = super()._pictures(container)
+    def _pictures(self, *given):
+        pictures = super()._pictures(*given)
         following = self.spent.timed("decode", lambda: next(pictures, None))
         while (picture := following()) is not None:
             yield picture
