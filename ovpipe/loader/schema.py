@@ -127,11 +127,18 @@ def _reserved() -> dict[str, Any]:
             ],
         },
         "for_each": {
-            "type": "object",
-            "description": "streams of a producer: a name each, and its own options",
-            "minProperties": 1,
-            "propertyNames": {"pattern": f"^{NAME.pattern}$"},
-            "additionalProperties": {"type": ["object", "null"]},
+            "description": "streams of a producer: a name each, and its own options; or names "
+            "and ranges as {01..40}, with {key} in the options",
+            "anyOf": [
+                {
+                    "type": "object",
+                    "minProperties": 1,
+                    "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+                    "additionalProperties": {"type": ["object", "null"]},
+                },
+                {"type": ["string", "integer"]},
+                {"type": "array", "minItems": 1, "items": {"type": ["string", "integer"]}},
+            ],
         },
         "run": {
             "type": "object",

@@ -123,7 +123,8 @@ class Watch(Generic[Item]):
     def _count(self, connection: Connection[Item]) -> None:
         errors = connection.errors
         if errors > self._counted:
-            self._context.count_failed("decode_error", errors - self._counted)
+            reason = getattr(connection, "error_reason", "decode_error")
+            self._context.count_failed(reason, errors - self._counted)
             self._counted = errors
 
     def _tell(self) -> None:
