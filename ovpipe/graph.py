@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ovpipe.errors import ConfigError, Problem
-from ovpipe.spec import DEFAULT_DEPTH, InputSpec, PipelineSpec, RunSpec, StageSpec, WhenFull
+from ovpipe.spec import (
+    DEFAULT_DEPTH,
+    HttpSpec,
+    InputSpec,
+    PipelineSpec,
+    RunSpec,
+    StageSpec,
+    WhenFull,
+)
 
 Role = Literal["producer", "transform", "consumer"]
 
@@ -68,6 +76,7 @@ class Graph:
     edges: tuple[Edge, ...]
     streams: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    http: HttpSpec | None = None
 
     def stage(self, name: str) -> Stage:
         """A stage by name. Raises ConfigError with the nearest name."""
@@ -114,6 +123,8 @@ class Graph:
             for s in values["stages"]
         )
         edges = tuple(Edge(**{**e, "streams": tuple(e["streams"])}) for e in values["edges"])
+        page = values["http"]
+        http = page and HttpSpec(**{**page, "hosts": tuple(page["hosts"])})
         return cls(
             values["name"],
             Path(values["folder"]),
@@ -121,6 +132,7 @@ class Graph:
             edges,
             tuple(values["streams"]),
             tuple(values["warnings"]),
+            http,
         )
 
 
@@ -158,7 +170,7 @@ def resolve(spec: PipelineSpec) -> Graph:
             )
     streams = tuple(w.stream for s in stages for w in s.workers if w.stream is not None)
     warnings = _unread(stages, edges)
-    return Graph(spec.name, spec.folder, stages, tuple(edges), streams, warnings)
+    return Graph(spec.name, spec.folder, stages, tuple(edges), streams, warnings, spec.http)
 
 
 def _unread(stages: Sequence[Stage], edges: Sequence[Edge]) -> tuple[str, ...]:

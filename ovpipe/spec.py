@@ -84,6 +84,19 @@ class StageSpec:
 
 
 @dataclass(frozen=True)
+class HttpSpec:
+    """Where the page of a run listens. `token`: what a visitor must know, "" for nothing.
+
+    `hosts`: names, beside those of this machine, under which visitors may ask for it.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str = field(default="", repr=False)
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class PipelineSpec:
     """A whole configuration. `folder` is where user modules are looked up."""
 
@@ -91,3 +104,4 @@ class PipelineSpec:
     stages: tuple[StageSpec, ...]
     folder: Path
     file: str = ""
+    http: HttpSpec | None = None

@@ -41,8 +41,13 @@ from ovpipe.supervisor.verdict import verdict
     show_default=True,
     help="Seconds that a drain may take before what is left is killed.",
 )
+@click.option(
+    "--http", metavar="HOST:PORT", help="Show the run on a page, as `http: {listen: HOST:PORT}`."
+)
 @click.option("--json", "json_", is_flag=True, help="Print how it ended as JSON to stdout.")
-def run(source: Source, duration: float | None, drain_timeout: float, json_: bool) -> None:
+def run(
+    source: Source, duration: float | None, drain_timeout: float, http: str | None, json_: bool
+) -> None:
     """Run the pipeline that CONFIG (a YAML file, or - for stdin) describes.
 
     Ctrl-C once finishes what is in flight; twice ends at once.
@@ -52,6 +57,8 @@ def run(source: Source, duration: float | None, drain_timeout: float, json_: boo
     missing; 4 a stage failed; 5 the drain took too long; 6 a frame is unaccounted for, a fault of
     ovpipe; 130, 143 ended by force.
     """
+    if http is not None:
+        source = source.with_set("http.listen", http)
     graph = source.graph()
     only = _only_once(source.config, graph.name)
     status = Status(graph.name)

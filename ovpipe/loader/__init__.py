@@ -8,6 +8,7 @@ describe      that child process
 reading       a tree being read: problems noted, variables replaced, secrets kept
 overrides     `--set` of the command line
 operation     `inputs:` and `run:`
+http          `http:`, the page of a run
 validate      tree -> spec
 schema        the JSON schema of it all, for editors
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from ovpipe.loader.http import DEFAULT_LISTEN
 from ovpipe.loader.operation import MAX_DEPTH_OF_EDGE, MAX_REPLICAS
 from ovpipe.loader.options import model_of
 from ovpipe.loader.validate import MAX_STAGES, NAME, PIPELINE_NAME
@@ -31,6 +32,7 @@ def schema() -> dict[str, Any]:
         "properties": {
             "version": {"const": 1},
             "name": _loose({"type": "string", "pattern": f"^{PIPELINE_NAME.pattern}$"}),
+            "http": _http(),
             "stages": {
                 "type": "object",
                 "minProperties": 1,
@@ -57,6 +59,24 @@ def schema() -> dict[str, Any]:
             "input": {"anyOf": [{"type": "string"}, _input()]},
             **{f"options.{kind}": options for kind, options in kinds.items()},
         },
+    }
+
+
+def _http() -> dict[str, Any]:
+    secret = "what visitors must know; needed beyond this machine"
+    return {
+        "type": "object",
+        "description": "a page that shows the run",
+        "properties": {
+            "listen": {"type": "string", "description": "HOST:PORT", "default": DEFAULT_LISTEN},
+            "token": {"type": "string", "description": secret},
+            "hosts": {
+                "description": "other names under which visitors ask for it",
+                "type": "array",
+                "items": {"type": "string"},
+            },
+        },
+        "additionalProperties": False,
     }
 
 

@@ -64,8 +64,14 @@ def runs() -> list[Run]:
     for folder in base_folder().iterdir():
         if folder.is_dir() and _held(folder / LOCK):
             with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or another version
-                found.append(_run(folder, json.loads((folder / _FILE).read_text())))
+                found.append(read(folder))
     return sorted(found, key=lambda run: (run.name, run.pid))
+
+
+def read(folder: Path) -> Run:
+    """What the run of that folder says. Raises OSError where it is gone, or KeyError, TypeError,
+    ValueError where it is of another version."""
+    return _run(folder, json.loads((folder / _FILE).read_text()))
 
 
 def _held(lock: Path) -> bool:

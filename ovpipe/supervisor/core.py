@@ -39,6 +39,7 @@ from ovpipe.supervisor.accountant import Accountant, Reading
 from ovpipe.supervisor.bulletin import Bulletin
 from ovpipe.supervisor.crew import Crew
 from ovpipe.supervisor.launch import make_plan
+from ovpipe.supervisor.page import Page
 from ovpipe.supervisor.post import Post, with_restarts
 from ovpipe.supervisor.preflight import check_open_files
 from ovpipe.supervisor.process import ExternalMember, WorkerProcess
@@ -136,6 +137,9 @@ class Supervisor:
             self._crew = Crew(self.plan, self._accountant, run_dir, ledger_fd, self._channels)
             closing.callback(self._crew.close)
             self._bulletin = Bulletin(self.plan.graph, run_dir.path)
+            self._page = Page(self.plan.graph, run_dir.path, self._announce)
+            closing.callback(self._page.close)
+            self._page.open()
             self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
             for post in self._crew.posts:
                 self._spawn(post)
@@ -170,6 +174,7 @@ class Supervisor:
             if now >= next_tick:
                 next_tick = now + _TICK_S
                 self._look_after(now)
+                self._page.look(now)
                 reading = self._accountant.read()
                 self._bulletin.post(self.phase, reading)
                 if self._on_tick is not None:
