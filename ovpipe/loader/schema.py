@@ -63,13 +63,13 @@ def schema() -> dict[str, Any]:
 
 
 def _http() -> dict[str, Any]:
-    secret = "what visitors must know; needed beyond this machine"
+    must_know = "what visitors must know; needed beyond this machine"
     return {
         "type": "object",
         "description": "a page that shows the run",
         "properties": {
             "listen": {"type": "string", "description": "HOST:PORT", "default": DEFAULT_LISTEN},
-            "token": {"type": "string", "description": secret},
+            "token": {"type": "string", "description": must_know},
             "hosts": {
                 "description": "other names under which visitors ask for it",
                 "type": "array",
