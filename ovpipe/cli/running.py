@@ -34,7 +34,8 @@ def _find(which: str | None) -> Run:
     raise click.ClickException(f"{few}; there are: {known}; name one, or its process")
 
 
-def _as_dict(run: Run) -> dict[str, Any]:
+def as_dict(run: Run) -> dict[str, Any]:
+    """A run as one JSON object."""
     return {
         "v": 1,
         "name": run.name,
@@ -44,6 +45,7 @@ def _as_dict(run: Run) -> dict[str, Any]:
         "at_ns": run.reading.at_ns,
         "ledger": [asdict(account) for account in run.reading.accounts],
         "stages": [asdict(worker) for worker in run.reading.workers],
+        "flows": [asdict(flow) for flow in run.reading.flows],
     }
 
 
@@ -54,7 +56,7 @@ def ps(json_: bool) -> None:
     running = runs()
     if json_:
         for run in running:
-            say(sys.stdout, json.dumps(_as_dict(run)))
+            say(sys.stdout, json.dumps(as_dict(run)))
         return
     head = ["name", "process", "phase", "since", "stages", "claimed", "delivered", "restarts"]
     rows = []
@@ -80,7 +82,7 @@ def top(which: str | None, once: bool, json_: bool) -> None:
     with Status(run.name, sys.stdout, run.reading) as status, suppress(KeyboardInterrupt):
         while True:
             if json_:
-                say(sys.stdout, json.dumps(_as_dict(run)))
+                say(sys.stdout, json.dumps(as_dict(run)))
                 if once:
                     return
             time.sleep(_EVERY_S)

@@ -161,4 +161,5 @@ def as_json(
         "ledger": [asdict(a) for a in outcome.reading.accounts],
         "verdict": found,
         "stages": [asdict(w) for w in outcome.reading.workers],
+        "flows": [asdict(f) for f in outcome.reading.flows],
     }

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from ovpipe.graph import Graph
-from ovpipe.supervisor.accountant import Account, Reading, WorkerReading
+from ovpipe.supervisor.accountant import Account, Flow, Reading, WorkerReading
 from ovpipe.supervisor.rundir import LOCK, base_folder
 
 _FILE = "status.json"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -98,5 +98,6 @@ def _run(folder: Path, said: dict[str, Any]) -> Run:
             reading["at_ns"],
             tuple(Account(**account) for account in reading["accounts"]),
             tuple(WorkerReading(**worker) for worker in reading["workers"]),
+            tuple(Flow(**{**flow, "ages": tuple(flow["ages"])}) for flow in reading["flows"]),
         ),
     )  # fmt: skip

@@ -35,6 +35,7 @@ from ovpipe.errors import (
     to_json,
 )
 from ovpipe.graph import Graph
+from ovpipe.stages.facts import merged
 from ovpipe.supervisor.accountant import Accountant, Reading
 from ovpipe.supervisor.bulletin import Bulletin
 from ovpipe.supervisor.crew import Crew
@@ -293,6 +294,9 @@ class Supervisor:
             except PreflightError as error:
                 self._fail(error)
                 member.say("no_pool")
+        elif kind == "facts":
+            with suppress(ValueError, AttributeError):
+                self._accountant.facts[post.plan.index] = merged({}, message.get("facts", {}))
         elif kind == "enough":
             self._announce(f"stage '{post.plan.name}' ends the run: {message.get('why')}")
             self._asked_drain = True

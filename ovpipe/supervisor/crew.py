@@ -89,6 +89,7 @@ class Crew:
             link.with_capacity(posts[link.receiver].capacity, posts[link.receiver].returns)
             for link in self.plan.links
         ]
+        self._accountant.credits = {link.index: link.records for link in self._links}
         needs: list[Need] = []
         for post in posts:
             for link in self.plan.downstream(post.plan.index) if post.frame_bytes else ():

@@ -6,7 +6,7 @@ its life on a thread of its own: pools, drain, dead peers, the end.
 
     supervisor -> member   assign (+ ledger fd), pool (+ fd) or no_pool, start, drain, gone, back,
                            bye
-    member -> supervisor   ready, pool, failed, finished
+    member -> supervisor   ready, pool, facts, failed, finished
 
 Law: the thread only stores values and nudges the inbox; all work stays on the member's own
 thread. End-of-file means that the supervisor is dead: `on_lost` is called at once.

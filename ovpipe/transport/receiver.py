@@ -17,6 +17,7 @@ from ovpipe.detections import Detections
 from ovpipe.errors import WireError
 from ovpipe.frame import Frame
 from ovpipe.image import Image
+from ovpipe.transport.ages import bucket
 from ovpipe.transport.inbox import Inbox
 from ovpipe.transport.lease import Lease, Roots
 from ovpipe.transport.ledger import (
@@ -194,7 +195,8 @@ class Receiver:
             return None
         ledger.hold(record, generation)
         words[self._shared.me + W_FRAMES_IN] += 1
-        words[self._shared.me + W_AGE_NS] = max(age, 0)
+        words[self._shared.me + W_AGE_NS] = age = max(age, 0)
+        ledger.count_age(message.stream, bucket(age))
         lease = Lease(
             lambda outcome: self._finish(inlet, record, generation, outcome), len(message.arrays)
         )

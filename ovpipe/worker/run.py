@@ -25,6 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 from ovpipe.errors import FrameError, OvpipeError, PipelineClosed, PreflightError, WireError
 from ovpipe.frame import UNSET, Frame
 from ovpipe.stages.base import AsyncTransform, Consumer, Producer, Result, Stage, Transform
+from ovpipe.stages.facts import Fact, Facts
 from ovpipe.stages.registry import stage_class
 from ovpipe.transport import wire
 from ovpipe.transport.lease import Lease
@@ -83,6 +84,10 @@ class _Context:
 
     def waiting(self) -> None:
         self._worker.member.shared.set_state(IDLE, time.monotonic_ns())
+        self._worker.facts.catch_up()
+
+    def report(self, facts: Mapping[str, Fact | None]) -> None:
+        self._worker.facts.report(facts)
 
 
 class Worker:
@@ -90,6 +95,7 @@ class Worker:
 
     def __init__(self, member: Member) -> None:
         self.member = member
+        self.facts = Facts(lambda facts: member.say("facts", facts=facts))
         self.stream_index = {name: i for i, name in enumerate(member.streams)}
         self._words = member.shared.words
         self._me = member.shared.me
@@ -172,6 +178,8 @@ class Worker:
             self._seq = frame.seq + 1
             self._publish(frame, index)
             self.sender.prepare()
+            if self.facts.late:
+                self.facts.catch_up()
         del frames
         if member.assignment["endless"] and not member.draining:
             raise SourceEnded("its frames ended")
@@ -360,6 +368,8 @@ class Worker:
         if self._mail:
             return self._mail.next(0, starving)
         self.sender.prepare()
+        if self.facts.late:
+            self.facts.catch_up()
         began = time.monotonic_ns()
         self._words[self._me + W_BEAT] += 1
         if idle:
