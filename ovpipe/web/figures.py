@@ -1,11 +1,9 @@
-"""Two readings of a run -> what the page shows of it. Pure.
+"""Readings of a run -> what the page shows of it. Pure.
 
-All rates are those between the two readings. A worker's busy, blocked and idle are shares of that
-time. An edge's `saturation` is measured, not guessed from how full it is:
-
-    drop_oldest, drop_newest    the share of the frames that came to it and found no room
-    block                       the share of the time in which its sender could not go on, while
-                                it was full
+Rates and shares are those of the last RATES_S seconds, latencies of the last LATENCIES_S, since few
+frames make no percentile. An edge's `saturation` is the share of its credits that were in use, the
+mean of those moments, of its fullest link. Latencies are from capture to the edge's reader; a
+stream's are those at the end that it reaches last.
 
 `graph_facts` says what does not change in a run, with the places of a drawing.
 
@@ -15,17 +13,25 @@ Law: every number follows from the readings and the graph alone; no option of a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ovpipe import drawing
-from ovpipe.graph import Edge, Graph, Stage
-from ovpipe.supervisor.accountant import Account, Reading, WorkerReading
+from ovpipe.graph import Graph
+from ovpipe.stages.facts import Fact
+from ovpipe.supervisor.accountant import Account, Reading
 from ovpipe.supervisor.bulletin import Run
+from ovpipe.supervisor.rates import PERCENTILES, EdgeRate, Interval, interval
 from ovpipe.supervisor.verdict import verdict
 
 BOX = (176.0, 82.0)
-_CROWDED = ("queue_full", "stale", "no_slot")
+RATES_S = 2.0
+LATENCIES_S = 10.0
+HISTORY = {
+    "stages": ("per_s", "busy"),
+    "edges": ("per_s", "dropped_per_s", "saturation"),
+    "streams": ("per_s", "dropped_per_s", "p95_s"),
+}
+_RATES = ("claimed_per_s", "per_s", "dropped_per_s", "failed_per_s")
 
 
 def graph_facts(graph: Graph) -> dict[str, Any]:
@@ -59,7 +65,6 @@ def graph_facts(graph: Graph) -> dict[str, Any]:
                 "depth": edge.depth,
                 "max_age_s": edge.max_age_s,
                 "streams": list(edge.streams),
-                "room": edge.depth * _links(graph, edge),
                 "path": drawing.line(way),
                 "end": [_round(v) for v in way[-1]],
             }
@@ -75,22 +80,23 @@ def graph_facts(graph: Graph) -> dict[str, Any]:
     }
 
 
-def status(graph: Graph, readings: Sequence[Reading], run: Run) -> dict[str, Any]:
-    """How the run is doing: now, and as rates since the first of `readings`."""
-    reading, before = run.reading, readings[0]
-    seconds = max(reading.at_ns - before.at_ns, 1) / 1e9
-    was = {(a.source, a.target, a.stream): a for a in before.accounts}
-    workers = _workers(reading, before)
-    edges = [_edge(edge, reading, was, seconds, workers) for edge in graph.edges]
+def status(graph: Graph, run: Run, readings: Sequence[Reading]) -> dict[str, Any]:
+    """How the run is doing: by its last reading, and those before, the oldest first."""
+    reading = run.reading
+    last = [r for r in readings if reading.at_ns - r.at_ns <= RATES_S * 1.25e9] or [reading]
+    since = interval(last[0], reading)
+    workers = _workers(reading, since)
+    full = [interval(r, r) for r in last]
+    edges = _edges(graph, reading, since, full, interval(readings[0], reading))
     return {
         "name": run.name,
         "pid": run.pid,
         "phase": run.phase,
         "started_s": run.started_s,
         "at_ns": reading.at_ns,
-        "over_s": round(seconds, 3),
-        "verdict": verdict(graph, _since(reading, before), seconds),
-        "stages": [_stage(stage, workers) for stage in graph.stages],
+        "over_s": _round(since.seconds, 3),
+        "verdict": verdict(graph, since.reading, since.seconds),
+        "stages": [_stage(workers.get(stage.name, [])) for stage in graph.stages],
         "edges": edges,
         "streams": [_stream(name, graph, edges, workers) for name in graph.streams],
     }
@@ -99,54 +105,45 @@ def status(graph: Graph, readings: Sequence[Reading], run: Run) -> dict[str, Any
 def moment(told: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """What of a status is kept as history."""
     return {
-        "stages": [{k: s[k] for k in ("per_s", "busy")} for s in told["stages"]],
-        "edges": [
-            {k: e[k] for k in ("per_s", "dropped_per_s", "saturation")} for e in told["edges"]
-        ],
-        "streams": [{k: s[k] for k in ("per_s", "dropped_per_s")} for s in told["streams"]],
+        what: [{key: each[key] for key in keys} for each in told[what]]
+        for what, keys in HISTORY.items()
     }
-
-
-def _links(graph: Graph, edge: Edge) -> int:
-    return max(1, len(graph.stage(edge.source).workers)) * max(
-        1, len(graph.stage(edge.target).workers)
-    )
 
 
 # -- workers and stages --------------------------------------------------------------------
 
 
-def _workers(reading: Reading, before: Reading) -> dict[str, list[dict[str, Any]]]:
-    """What each worker did in between, by stage."""
-    old = {w.name: w for w in before.workers}
+def _workers(reading: Reading, since: Interval) -> dict[str, list[dict[str, Any]]]:
+    """How each worker is doing, by stage."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for worker in reading.workers:
-        found.setdefault(worker.stage, []).append(_worker(worker, old.get(worker.name, worker)))
+    for now, rate in zip(reading.workers, since.workers, strict=True):
+        found.setdefault(now.stage, []).append(
+            {
+                "name": now.name,
+                "state": now.state,
+                "per_s": _round(max(0.0, rate.frames)),
+                "frames": max(now.frames_in, now.frames_out),
+                "busy": _share(rate.busy),
+                "blocked": _share(rate.blocked),
+                "age_s": _round(now.age_ns / 1e9, 4) if now.frames_in else None,
+                "restarts": now.restarts,
+                "malformed": now.malformed,
+                "facts": _facts(now.facts, reading.at_ns),
+            }
+        )
     return found
 
 
-def _worker(now: WorkerReading, was: WorkerReading) -> dict[str, Any]:
-    seconds = max(now.at_ns - was.at_ns, 1) / 1e9
-    spent = {
-        kind: max(0, getattr(now, f"{kind}_ns") - getattr(was, f"{kind}_ns"))
-        for kind in ("busy", "blocked", "idle")
-    }
-    # A worker adds to these when a turn ends; one in a long turn has added nothing.
-    whole = max(sum(spent.values()), 1)
-    return {
-        "name": now.name,
-        "state": now.state,
-        "per_s": _round(max(0, _frames(now) - _frames(was)) / seconds),
-        "frames": _frames(now),
-        **{kind: _round(ns / whole, 3) for kind, ns in spent.items()},
-        "age_s": _round(now.age_ns / 1e9, 4) if now.frames_in else None,
-        "restarts": now.restarts,
-        "malformed": now.malformed,
-    }
+def _facts(facts: Mapping[str, Fact], at_ns: int) -> dict[str, Fact]:
+    """What a stage says of itself; a moment as seconds ago, since clocks differ."""
+    said = {k: v for k, v in facts.items() if k != "since_ns"}
+    since_ns = facts.get("since_ns")
+    if isinstance(since_ns, int):
+        said["for_s"] = _round(max(0, at_ns - since_ns) / 1e9, 1)
+    return said
 
 
-def _stage(stage: Stage, workers: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    own = workers.get(stage.name, [])
+def _stage(own: list[dict[str, Any]]) -> dict[str, Any]:
     busiest = max(own, key=lambda w: float(w["busy"]), default=None)
     return {
         "state": _worst(w["state"] for w in own),
@@ -167,138 +164,104 @@ def _worst(states: Iterable[str]) -> str:
     return min(states, key=lambda s: order.index(s) if s in order else 0, default="starting")
 
 
-def _frames(worker: WorkerReading) -> int:
-    return max(worker.frames_in, worker.frames_out)
-
-
 # -- edges and streams ---------------------------------------------------------------------
 
 
-def _edge(
-    edge: Edge,
-    reading: Reading,
-    was: Mapping[tuple[str, str, str], Account],
-    seconds: float,
-    workers: Mapping[str, list[dict[str, Any]]],
-) -> dict[str, Any]:
-    rows = [
-        _row(account, was.get((account.source, account.target, account.stream)), seconds)
-        for account in reading.accounts
-        if (account.source, account.target) == (edge.source, edge.target)
-    ]
-    total = {
-        key: _round(sum(row[key] for row in rows))
-        for key in ("claimed_per_s", "per_s", "dropped_per_s", "failed_per_s")
-    }
-    in_flight = sum(row["in_flight"] for row in rows)
-    if edge.when_full == "block":
-        sender = max((float(w["blocked"]) for w in workers.get(edge.source, ())), default=0.0)
-        saturation = sender if in_flight >= edge.depth else 0.0
-    else:
-        crowded = sum(row["crowded_per_s"] for row in rows)
-        saturation = min(1.0, crowded / total["claimed_per_s"]) if total["claimed_per_s"] else 0.0
+def _edges(
+    graph: Graph, reading: Reading, since: Interval, moments: Sequence[Interval], longer: Interval
+) -> list[dict[str, Any]]:
+    full: dict[_Key, list[float]] = {}
+    for each in moments:
+        for rate in each.edges:
+            full.setdefault(_key(rate), []).append(rate.saturation)
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for now, rate, long in zip(reading.accounts, since.edges, longer.edges, strict=True):
+        saturation = sum(full[_key(rate)]) / len(full[_key(rate)])
+        row = _row(now, rate, saturation, long.ages_ns)
+        rows.setdefault((rate.source, rate.target), []).append(row)
+    return [_edge(rows.get((edge.source, edge.target), [])) for edge in graph.edges]
+
+
+def _edge(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        **total,
-        "in_flight": in_flight,
-        "saturation": _round(saturation, 3),
+        **{key: _round(sum(row[key] for row in rows)) for key in _RATES},
+        "in_flight": sum(row["in_flight"] for row in rows),
+        "saturation": max((row["saturation"] for row in rows), default=0.0),
         "dropped": _added(row["dropped"] for row in rows),
         "failed": _added(row["failed"] for row in rows),
         "streams": rows,
     }
 
 
-def _row(now: Account, was: Account | None, seconds: float) -> dict[str, Any]:
-    lost, failed = sum(now.dropped.values()), sum(now.failed.values())
-    crowded = sum(now.dropped.get(reason, 0) for reason in _CROWDED)
-    old = was or Account(now.source, now.target, now.stream, 0, 0, {}, {}, 0)
+def _row(
+    now: Account, rate: EdgeRate, saturation: float, ages_ns: Sequence[float]
+) -> dict[str, Any]:
     return {
         "stream": now.stream,
         "claimed": now.claimed,
         "delivered": now.delivered,
-        "in_flight": now.in_flight,
         "dropped": dict(now.dropped),
         "failed": dict(now.failed),
-        "claimed_per_s": _round((now.claimed - old.claimed) / seconds),
-        "per_s": _round((now.delivered - old.delivered) / seconds),
-        "dropped_per_s": _round((lost - sum(old.dropped.values())) / seconds),
-        "failed_per_s": _round((failed - sum(old.failed.values())) / seconds),
-        "crowded_per_s": _round(
-            (crowded - sum(old.dropped.get(reason, 0) for reason in _CROWDED)) / seconds
-        ),
+        "in_flight": now.in_flight,
+        "claimed_per_s": _round(rate.claimed),
+        "per_s": _round(rate.delivered),
+        "dropped_per_s": _round(sum(rate.dropped.values())),
+        "failed_per_s": _round(sum(rate.failed.values())),
+        "saturation": _share(saturation),
+        "latency_s": _latency(ages_ns),
     }
+
+
+def _latency(ages_ns: Sequence[float]) -> dict[str, float] | None:
+    if not ages_ns:
+        return None
+    names = (f"p{100 * share:g}" for share in PERCENTILES)
+    return {name: _round(ns / 1e9, 4) for name, ns in zip(names, ages_ns, strict=True)}
 
 
 def _stream(
     name: str,
     graph: Graph,
-    edges: list[dict[str, Any]],
+    edges: Sequence[Mapping[str, Any]],
     workers: Mapping[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
     """A stream from its source to the ends that it reaches."""
-    source = next(s.name for s in graph.stages for w in s.workers if w.stream == name)
-    several = len(graph.stage(source).workers) > 1
-    worker = next(
-        (w for w in workers.get(source, ()) if not several or w["name"] == name),
-        {"state": "starting", "restarts": 0},
-    )
+    source = next(s for s in graph.stages for w in s.workers if w.stream == name)
+    own = [w for w in workers.get(source.name, ()) if w["name"] == name or len(source.workers) == 1]
+    worker = own[0] if own else {"state": "starting", "restarts": 0, "facts": {}}
     rows = [
         (edge, row)
         for edge, told in zip(graph.edges, edges, strict=True)
         for row in told["streams"]
         if row["stream"] == name
     ]
-    leaving = [row for edge, row in rows if edge.source == source]
+    leaving = [row for edge, row in rows if edge.source == source.name]
     read = {edge.source for edge in graph.edges}
-    ends = [row for edge, row in rows if edge.target not in read]
+    ends = [(edge, row) for edge, row in rows if edge.target not in read]
+    slowest = max(ends, key=lambda end: (end[1]["latency_s"] or {}).get("p95", -1.0), default=None)
     return {
         "name": name,
-        "source": source,
+        "source": source.name,
         "state": worker["state"],
+        "facts": worker["facts"],
         "restarts": worker["restarts"],
-        "per_s": max((row["claimed_per_s"] for row in leaving), default=0.0),
-        "arrives_per_s": max((row["per_s"] for row in ends), default=0.0),
         "claimed": max((row["claimed"] for row in leaving), default=0),
+        "per_s": max((row["claimed_per_s"] for row in leaving), default=0.0),
+        "arrives_per_s": max((row["per_s"] for _, row in ends), default=0.0),
+        "latency_s": slowest[1]["latency_s"] if slowest else None,
+        "latency_to": slowest[0].target if slowest else None,
+        "p95_s": (slowest[1]["latency_s"] or {}).get("p95") if slowest else None,
         "dropped": _added(row["dropped"] for _, row in rows),
         "failed": _added(row["failed"] for _, row in rows),
-        "dropped_per_s": _round(sum(row["dropped_per_s"] for _, row in rows)),
+        "dropped_per_s": _round(sum(row["dropped_per_s"] + row["failed_per_s"] for _, row in rows)),
     }
 
 
-def _since(now: Reading, before: Reading) -> Reading:
-    """What happened in between, as a reading of its own."""
-    old_workers = {w.name: w for w in before.workers}
-    old_rows = {(a.source, a.target, a.stream): a for a in before.accounts}
-    return Reading(
-        now.at_ns,
-        tuple(_less(a, old_rows.get((a.source, a.target, a.stream))) for a in now.accounts),
-        tuple(_less_worker(w, old_workers.get(w.name)) for w in now.workers),
-    )
+_Key = tuple[str, str, str]
 
 
-def _less(now: Account, was: Account | None) -> Account:
-    if was is None:
-        return now
-    return Account(
-        now.source,
-        now.target,
-        now.stream,
-        now.claimed - was.claimed,
-        now.delivered - was.delivered,
-        _difference(now.dropped, was.dropped),
-        _difference(now.failed, was.failed),
-        now.in_flight,
-    )
-
-
-def _less_worker(now: WorkerReading, was: WorkerReading | None) -> WorkerReading:
-    if was is None:
-        return now
-    counts = ("frames_in", "frames_out", "busy_ns", "blocked_ns", "idle_ns")
-    return replace(now, **{k: max(0, getattr(now, k) - getattr(was, k)) for k in counts})
-
-
-def _difference(now: Mapping[str, int], was: Mapping[str, int]) -> dict[str, int]:
-    return {k: n - was.get(k, 0) for k, n in now.items() if n > was.get(k, 0)}
+def _key(rate: EdgeRate) -> _Key:
+    return rate.source, rate.target, rate.stream
 
 
 def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -311,3 +274,7 @@ def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 def _round(value: float, digits: int = 2) -> float:
     return round(float(value), digits)
+
+
+def _share(value: float) -> float:
+    return _round(min(1.0, max(0.0, value)), 3)

@@ -8,13 +8,17 @@ in flight, of one scrape.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
 
 from ovpipe import __version__
-from ovpipe.supervisor.accountant import Account, WorkerReading
+from ovpipe.stages.camera import State
+from ovpipe.supervisor.accountant import Account, Flow, WorkerReading
 from ovpipe.supervisor.bulletin import Run
+from ovpipe.transport.ages import bounds_ns
 from ovpipe.transport.ledger import PROGRESS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_AGE_BUCKETS = range(16, 85, 4)  # the last of an octave each: 1 ms to 2 minutes
 Labels = Mapping[str, str]
 
 
@@ -64,6 +68,7 @@ def _run(run: Run) -> list[str]:
             "ovpipe_frames_in_flight", "gauge", "Frames on the edge, or in its reader's hands.",
             [(_edge(a), a.in_flight) for a in accounts],
         ),
+        _ages(run.reading.flows),
         *_workers(workers),
     ]  # fmt: skip
 
@@ -105,11 +110,38 @@ def _workers(workers: Sequence[WorkerReading]) -> list[str]:
             "ovpipe_worker_malformed_total", "counter", "Messages that were not understood.",
             each("malformed"),
         ),
+        _family(
+            "ovpipe_camera_state", "gauge", "1 for the state that a camera is in.",
+            [
+                ({**_worker(w), "state": state}, int(state == w.facts["camera"]))
+                for w in workers
+                if "camera" in w.facts
+                for state in get_args(State)
+            ],
+        ),
         _family("ovpipe_worker_state", "gauge", "1 for the state that a worker is in.", states),
     ]  # fmt: skip
 
 
-def _edge(account: Account) -> dict[str, str]:
+def _ages(flows: Sequence[Flow]) -> str:
+    """How old frames were when they arrived. The sum takes each for the middle of its bucket."""
+    name = "ovpipe_frame_age_seconds"
+    lines = [f"# HELP {name} From capture to the edge's reader.", f"# TYPE {name} histogram"]
+    for flow in flows:
+        labels = _edge(flow)
+        counts = [*flow.ages]
+        total_ns = sum(count * sum(bounds_ns(i)) / 2 for i, count in enumerate(counts))
+        for last in _AGE_BUCKETS:
+            passed = sum(counts[: last + 1])
+            le = repr(bounds_ns(last)[1] / 1e9)
+            lines.append(f"{name}_bucket{_labels({**labels, 'le': le})} {passed}")
+        lines.append(f"{name}_bucket{_labels({**labels, 'le': '+Inf'})} {sum(counts)}")
+        lines.append(f"{name}_sum{_labels(labels)} {_value(total_ns / 1e9)}")
+        lines.append(f"{name}_count{_labels(labels)} {sum(counts)}")
+    return "\n".join([*lines, ""]) if flows else ""
+
+
+def _edge(account: Account | Flow) -> dict[str, str]:
     return {"edge": f"{account.source}->{account.target}", "stream": account.stream}
 
 

@@ -20,7 +20,6 @@ from ovpipe.web import figures
 
 EVERY_S = 0.5
 STALE_S = 5.0
-_WINDOW_S = 2.0  # rates are over so long
 _STEP_S = 1.0
 HISTORY_STEPS = 300
 _HISTORY_VALUES = 600_000  # of all series together
@@ -39,8 +38,9 @@ class Watch:
         self._now_ns = now_ns
         self._runs: deque[Run] = deque()
         self._status: dict[str, Any] = {}
-        series = 2 * len(graph.stages) + 3 * len(graph.edges) + 3 * len(graph.streams)
-        steps = max(30, min(HISTORY_STEPS, _HISTORY_VALUES // max(1, series)))
+        counts = {w: len(getattr(graph, w)) * len(keys) for w, keys in figures.HISTORY.items()}
+        series = max(1, sum(counts.values()))
+        steps = max(30, min(HISTORY_STEPS, _HISTORY_VALUES // series))
         self._history: deque[dict[str, Any]] = deque(maxlen=steps)
 
     async def watch(self) -> None:
@@ -60,9 +60,11 @@ class Watch:
         self.run = run
         self._runs.append(run)
         at_ns = run.reading.at_ns
-        while len(self._runs) > 2 and at_ns - self._runs[1].reading.at_ns >= _WINDOW_S * 1e9:
+        while (
+            len(self._runs) > 2 and at_ns - self._runs[1].reading.at_ns >= figures.LATENCIES_S * 1e9
+        ):
             self._runs.popleft()
-        self._status = figures.status(self.graph, [r.reading for r in self._runs], run)
+        self._status = figures.status(self.graph, run, [r.reading for r in self._runs])
         if not self._history or at_ns - self._history[-1]["at_ns"] >= (_STEP_S - 0.1) * 1e9:
             self._history.append({"at_ns": at_ns, **figures.moment(self._status)})
 
@@ -94,7 +96,7 @@ class Watch:
                 ]
                 if moments
                 else []
-                for what in ("stages", "edges", "streams")
+                for what in figures.HISTORY
             },
         }
 
