@@ -53,14 +53,32 @@ def reading(at_s=100.0, frames=0, dropped=0, name="cam", camera="streaming", why
             accounts.append(Account(source, target, stream, claimed, frames, lost, {}, 1))
             flows.append(Flow(source, target, stream, ages(*[20] * frames), 1, 4))
     workers = []
-    for worker, stage in ((f"{name}/a", name), (f"{name}/b", name), ("detect", "detect"), ("sink", "sink")):
+    for worker, stage in (
+        (f"{name}/a", name),
+        (f"{name}/b", name),
+        ("detect", "detect"),
+        ("sink", "sink"),
+    ):
         busy = 0.9 if stage == "detect" else 0.1
-        facts = {"camera": camera, "why": why, "since_ns": at_ns - 5 * 10**9} if stage == name else {}
+        facts = (
+            {"camera": camera, "why": why, "since_ns": at_ns - 5 * 10**9} if stage == name else {}
+        )
         workers.append(
             WorkerReading(
-                worker, stage, "working", frames, frames, round(at_ns * busy), 0,
-                round(at_ns * (1 - busy)), 20_000_000, 0, 0, at_ns, facts,
-            )  # fmt: skip
+                worker,
+                stage,
+                "working",
+                frames,
+                frames,
+                round(at_ns * busy),
+                0,
+                round(at_ns * (1 - busy)),
+                20_000_000,
+                0,
+                0,
+                at_ns,
+                facts,
+            )
         )
     return Reading(at_ns, tuple(accounts), tuple(workers), tuple(flows))
 
@@ -95,7 +113,9 @@ class Client:
     def request(self, method, path, headers=None):
         async def asking():
             transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as at:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://127.0.0.1:8080"
+            ) as at:
                 return await at.request(method, path, headers=headers)
 
         return asyncio.run(asking())
@@ -109,4 +129,3 @@ class Client:
 
 def now_s():
     return time.monotonic()
-

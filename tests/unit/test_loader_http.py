@@ -40,20 +40,45 @@ def test_where_it_listens(text, spec, tmp_path):
     assert load(text, tmp_path).http == spec
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.168.1.2", "cam.example", "127.0.0.1.example"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "[::]", "192.168.1.2", "cam.example", "127.0.0.1.example"]
+)
 def test_beyond_this_machine_a_token_is_needed(host, tmp_path):
     (line,) = problems(f"http: {{listen: '{host}:80'}}", tmp_path)
     assert line.startswith("c.yaml:2:16: http.listen: reaches beyond this machine without a token")
     assert load(f"http: {{listen: '{host}:80', token: {TOKEN}}}", tmp_path).http.token == TOKEN
 
 
-@pytest.mark.parametrize("listen", ["8080", "'8080'", "localhost", "'localhost:99999'", "':80'", "'a b:80'", "'::1:80'", "[1]", "null"])
+@pytest.mark.parametrize(
+    "listen",
+    [
+        "8080",
+        "'8080'",
+        "localhost",
+        "'localhost:99999'",
+        "':80'",
+        "'a b:80'",
+        "'::1:80'",
+        "[1]",
+        "null",
+    ],
+)
 def test_what_is_no_address(listen, tmp_path):
     (line,) = problems(f"http: {{listen: {listen}}}", tmp_path)
     assert "http.listen: must be HOST:PORT, as 127.0.0.1:8080" in line
 
 
-@pytest.mark.parametrize("token", ["short", "''", "1234567890123456", "'has a space in it'", "[list-of-one-text]", "'ünïcödéünïcödé1'"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "short",
+        "''",
+        "1234567890123456",
+        "'has a space in it'",
+        "[list-of-one-text]",
+        "'ünïcödéünïcödé1'",
+    ],
+)
 def test_a_token_that_is_none_is_never_shown(token, tmp_path):
     (line,) = problems(f"http: {{listen: '0.0.0.0:80', token: {token}}}", tmp_path)
     assert "http.token: must be text of 16 or more visible ASCII characters" in line

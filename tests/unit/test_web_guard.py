@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+
 from ovpipe.errors import OvpipeError
 from ovpipe.web.page import page
 from tests.support.page import TOKEN, Client, graph, now_s, post, reading, told
@@ -47,7 +48,9 @@ def test_beyond_this_machine_addresses_and_given_names_are_answered(tmp_path):
     assert at.get("/", headers={**key, "Host": "evil.example"}).status_code == 421
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"])
+@pytest.mark.parametrize(
+    "method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"]
+)
 def test_methods_that_are_not_offered(method, tmp_path):
     for path in ("/", "/api/v1/status", "/api/v1/edges/0/stream.mjpeg"):
         answer = client(tmp_path).request(method, path)
@@ -55,7 +58,9 @@ def test_methods_that_are_not_offered(method, tmp_path):
         assert answer.headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize("path", ["/", "/page.js", "/api/v1/status", "/api/v1/edges/0/stream.mjpeg"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page.js", "/api/v1/status", "/api/v1/edges/0/stream.mjpeg"]
+)
 def test_head_answers_without_a_body(path, tmp_path):
     answer = client(tmp_path).head(path)
     assert (answer.status_code, answer.content) == (200, b"")
@@ -85,7 +90,9 @@ def test_pages_of_other_sites_get_nothing(site, mode, status, tmp_path):
     assert client(tmp_path).get("/api/v1/status", headers=headers).status_code == status
 
 
-@pytest.mark.parametrize("path", ["/", "/page.css", "/page.js", "/api/v1/status", "/metrics", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page.css", "/page.js", "/api/v1/status", "/metrics", "/nothing"]
+)
 def test_every_answer_says_what_a_browser_must_not_do(path, tmp_path):
     for more in ({}, {"Host": "evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         headers = client(tmp_path).get(path, headers=more).headers
@@ -104,7 +111,9 @@ def basic(password, user="anyone"):
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-@pytest.mark.parametrize("given", [f"Bearer {TOKEN}", f"bearer  {TOKEN} ", basic(TOKEN), basic(TOKEN, "")])
+@pytest.mark.parametrize(
+    "given", [f"Bearer {TOKEN}", f"bearer  {TOKEN} ", basic(TOKEN), basic(TOKEN, "")]
+)
 def test_the_token_opens_everything(given, tmp_path):
     at = client(tmp_path, token=TOKEN)
     for path in ("/", "/page.js", "/api/v1/status", "/metrics", "/healthz"):
@@ -140,7 +149,14 @@ def test_the_page_holds_no_script_or_style_of_its_own(tmp_path):
     assert "<style" not in text
     assert "onclick" not in text
     script = at.get("/page.js").text
-    for way_in in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("):
+    for way_in in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "Function(",
+    ):
         assert way_in not in script
-    for text in (text, script, at.get("/page.css").text, at.get("/icon.svg").text):
-        assert "//" not in text.replace("http://www.w3.org/", "").replace("// ", "")  # no other host
+    for each in (text, script, at.get("/page.css").text, at.get("/icon.svg").text):
+        assert "//" not in each.replace("http://www.w3.org/", "").replace("// ", "")  # nobody else's

@@ -177,7 +177,10 @@ async def test_a_stream_of_pictures_is_multipart(live, source):
     browser.going.set()
     await watching
     start, *parts = browser.messages
-    assert dict(start["headers"])[b"content-type"] == b"multipart/x-mixed-replace; boundary=ovpipe-frame"
+    assert (
+        dict(start["headers"])[b"content-type"]
+        == b"multipart/x-mixed-replace; boundary=ovpipe-frame"
+    )
     assert b"content-length" not in dict(start["headers"])
     body = b"".join(part["body"] for part in parts)
     opening, *frames = body.split(b"--ovpipe-frame\r\n")

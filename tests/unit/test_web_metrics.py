@@ -41,7 +41,7 @@ def test_names_types_and_words_are_as_the_conventions_have_them():
         for sample in family.samples:
             assert (family.type == "counter") == sample.name.endswith("_total")
             assert not {"le", "quantile"} & sample.labels.keys() or family.type == "histogram"
-        labels = [tuple(sorted(s.labels.items())) + (s.name,) for s in family.samples]
+        labels = [(*tuple(sorted(s.labels.items())), s.name) for s in family.samples]
         assert len(labels) == len(set(labels)), name
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
 
@@ -81,7 +81,7 @@ def test_ages_are_a_proper_histogram():
         assert bounds[-1] == float("inf")
         assert counts == sorted(counts)
         assert counts[-1] == row["count"][0].value == 40
-        below = {b: c for b, c in zip(bounds, counts, strict=True)}
+        below = dict(zip(bounds, counts, strict=True))
         assert {c for b, c in below.items() if b < 0.017} == {0}
         assert {c for b, c in below.items() if b > 0.03} == {40}
         assert row["sum"][0].value == pytest.approx(40 * 0.020, rel=0.15)
@@ -118,5 +118,8 @@ def test_no_name_breaks_out_of_its_label():
 
 def test_without_a_reading_it_is_down():
     text = exposition(None, False)
-    assert [f.name for f in text_string_to_metric_families(text)] == ["ovpipe_up", "ovpipe_build_info"]
+    assert [f.name for f in text_string_to_metric_families(text)] == [
+        "ovpipe_up",
+        "ovpipe_build_info",
+    ]
     assert "ovpipe_up 0\n" in text

@@ -55,13 +55,24 @@ def test_other_pixels_keep_their_colours(form):
 
 
 @pytest.mark.parametrize("form", ["i420", "bgr", "gray"])
-@pytest.mark.parametrize(("width", "height", "by"), [(1920, 1080, 2), (3840, 2160, 3), (1280, 720, 1), (1286, 722, 2)])
+@pytest.mark.parametrize(
+    ("width", "height", "by"), [(1920, 1080, 2), (3840, 2160, 3), (1280, 720, 1), (1286, 722, 2)]
+)
 def test_large_pictures_are_made_smaller(form, width, height, by):
-    shape = (height * 3 // 2, width) if form == "i420" else (height, width, 3) if form == "bgr" else (height, width)
+    shape = (
+        (height * 3 // 2, width)
+        if form == "i420"
+        else (height, width, 3)
+        if form == "bgr"
+        else (height, width)
+    )
     image = Image(np.full(shape, 90, np.uint8), form, "bt709")
     small = thinned(image, by)
     assert (small.matrix, small.format) == ("bt709", form)
-    assert (small.width, small.height) == (width // by // 2 * 2 if form == "i420" else width // by, small.height)
+    assert (small.width, small.height) == (
+        width // by // 2 * 2 if form == "i420" else width // by,
+        small.height,
+    )
     assert abs(small.height - height / by) < 2
     assert (small.data == 90).all()
     assert decoded(Painter().jpeg(Frame(image=image))).shape[1] <= 1280
@@ -101,7 +112,9 @@ def test_a_frame_without_a_picture_says_so():
 def test_facts_are_json_whatever_a_frame_carries():
     found = Detections.of([[0, 1, np.inf, np.nan]], [0.5], [7], {7: "cat"}, [12])
     deep = {"list": [1, None, True, b"123", float("nan")], "x" * 900: "y" * 900}
-    frame = Frame(image=i420(), arrays={"a": np.zeros((2, 3), np.float32)}, detections=found, meta=deep)
+    frame = Frame(
+        image=i420(), arrays={"a": np.zeros((2, 3), np.float32)}, detections=found, meta=deep
+    )
     told = facts(frame.stamped("cam", 5, 10**9), 3 * 10**9)
     again = json.loads(json.dumps(told, allow_nan=False))
     assert again == told
