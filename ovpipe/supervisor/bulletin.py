@@ -60,18 +60,17 @@ class Bulletin:
 
 def runs() -> list[Run]:
     """All runs of this user that are alive, by name. Raises PreflightError."""
-    found = []
-    for folder in base_folder().iterdir():
-        if folder.is_dir() and _held(folder / LOCK):
-            with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or another version
-                found.append(read(folder))
+    found = filter(None, map(read_run, base_folder().iterdir()))
     return sorted(found, key=lambda run: (run.name, run.pid))
 
 
-def read(folder: Path) -> Run:
-    """What the run of that folder says. Raises OSError where it is gone, or KeyError, TypeError,
-    ValueError where it is of another version."""
-    return _run(folder, json.loads((folder / _FILE).read_text()))
+def read_run(folder: Path) -> Run | None:
+    """The run of that folder; None where it is not alive, has said nothing yet, or in other words
+    than ours."""
+    if folder.is_dir() and _held(folder / LOCK):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return _run(folder, json.loads((folder / _FILE).read_text()))
+    return None
 
 
 def _held(lock: Path) -> bool:

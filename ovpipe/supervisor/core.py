@@ -22,8 +22,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ovpipe.errors import (
     DrainTimeout,
@@ -37,9 +36,12 @@ from ovpipe.errors import (
 from ovpipe.graph import Graph
 from ovpipe.stages.facts import merged
 from ovpipe.supervisor.accountant import Accountant, Reading
+from ovpipe.supervisor.again import ask_to_leave
 from ovpipe.supervisor.bulletin import Bulletin
 from ovpipe.supervisor.crew import Crew
+from ovpipe.supervisor.desk import Desk
 from ovpipe.supervisor.launch import make_plan
+from ovpipe.supervisor.outcome import Outcome, Phase
 from ovpipe.supervisor.page import Page
 from ovpipe.supervisor.post import Post, with_restarts
 from ovpipe.supervisor.preflight import check_open_files
@@ -54,25 +56,6 @@ _TICK_S = 0.5
 _STACKS_S = 1.0  # how long a worker that hangs may take to print its stacks
 _STACK = "most recent call first"
 _CLOSING_S = 2.0  # for the rest of a worker's stderr and control messages after its death
-
-Phase = Literal["starting", "running", "draining", "ending"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: `error` is None for the end of all streams or a clean drain.
-
-    `killed`: a second signal or the loss of the application ended it by force.
-    """
-
-    error: OvpipeError | None
-    killed: bool
-    reading: Reading
-
-    @property
-    def exit_code(self) -> int:
-        """What the command line ends with, but for a forced end (130 or 143, the CLI's to say)."""
-        return self.error.exit_code if self.error else 0
 
 
 class Supervisor:
@@ -97,9 +80,7 @@ class Supervisor:
         self._channels = dict(externals or {})
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._asked_drain = False
-        self._asked_kill = False
-        self._killed = False
+        self._asked_drain = self._asked_kill = self._killed = False
         self._error: OvpipeError | None = None
         self._deadline_s = float("inf")
         self._hangs = HangWatch({w.index: w.stall_timeout_s for w in self.plan.workers})
@@ -116,6 +97,13 @@ class Supervisor:
         """End at once. Safe in a signal handler."""
         self._asked_kill = True
         self._poke()
+
+    def restart(self, stage: str) -> None:
+        """Give a stage new processes, as somebody asks. Raises ConfigError, OvpipeError."""
+        if self.phase not in ("starting", "running") or self._asked_drain:
+            raise OvpipeError("the run is about to end")
+        ask_to_leave(self._crew.posts, stage)
+        self._announce(f"stage '{stage}' is to be restarted, as asked for")
 
     def _poke(self) -> None:
         with suppress(BlockingIOError, OSError):
@@ -138,9 +126,10 @@ class Supervisor:
             self._crew = Crew(self.plan, self._accountant, run_dir, ledger_fd, self._channels)
             closing.callback(self._crew.close)
             self._bulletin = Bulletin(self.plan.graph, run_dir.path)
-            self._page = Page(self.plan.graph, run_dir.path, self._announce)
-            closing.callback(self._page.close)
-            self._page.open()
+            self._desk = Desk(run_dir.path, self._selector, self.plan, self._crew.posts, self)
+            closing.callback(self._desk.close)
+            self._desk.open(self._announce)
+            self._page = closing.enter_context(Page(self.plan.graph, run_dir.path, self._announce))
             self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
             for post in self._crew.posts:
                 self._spawn(post)
@@ -175,6 +164,7 @@ class Supervisor:
             if now >= next_tick:
                 next_tick = now + _TICK_S
                 self._look_after(now)
+                self._desk.tick(now)
                 self._page.look(now)
                 reading = self._accountant.read()
                 self._bulletin.post(self.phase, reading)
@@ -239,8 +229,12 @@ class Supervisor:
                 self._fail(error)
 
     def _announce(self, text: str) -> None:
+        self._said("ovpipe", text)
+
+    def _said(self, worker: str, text: str) -> None:
+        self._desk.note(worker, text)
         if self._on_log is not None:
-            self._on_log("ovpipe", text)
+            self._on_log(worker, text)
 
     def _begin_drain(self, now: float) -> None:
         self.phase = "draining"
@@ -281,9 +275,11 @@ class Supervisor:
             if isinstance(member, ExternalMember):
                 self._external_left(post, member)
             return False
-        message, _ = received
+        message, fds = received
         kind = message.get("t")
-        if kind == "ready" and post.state == "starting":
+        if fds or kind == "seen":
+            self._desk.viewing.seen(post.plan.index, message, fds)
+        elif kind == "ready" and post.state == "starting":
             post.capacity = int(message["capacity"])
             post.frame_bytes = int(message.get("frame_bytes", 0))
             self._ready(post)
@@ -325,9 +321,8 @@ class Supervisor:
             return False
         if worker.verdict and any(_STACK in line for line in lines):
             worker.kill_at_s = min(worker.kill_at_s, time.monotonic() + _STACKS_S / 5)
-        if self._on_log is not None:
-            for line in lines:
-                self._on_log(worker.plan.name, line)
+        for line in lines:
+            self._said(worker.plan.name, line)
         return True
 
     def _tell_suppressed(self, worker: WorkerProcess) -> None:
@@ -350,6 +345,7 @@ class Supervisor:
         worker.close()
         index = post.plan.index
         doing = self._accountant.died(index)
+        self._desk.viewing.died(index)
         if worker.finished and worker.exit_status == 0:
             self._crew.done(post)
             return
@@ -362,6 +358,12 @@ class Supervisor:
     def _replace(self, post: Post, worker: WorkerProcess, doing: str) -> None:
         """Whether a post whose holder is dead gets another, as its policy says."""
         now, cause = time.monotonic(), worker.cause()
+        if worker.asked:
+            if self.phase in ("starting", "running") and not self._asked_drain:
+                self._crew.leave(post, now)
+            else:
+                self._crew.dismiss(post, "lost_in_transit", "stage_crash")
+            return
         decision: Again | GiveUp[OvpipeError] = GiveUp(cause, 0)
         over = doing in ("draining", "ended")  # there is nothing left to do for a successor
         if self.phase in ("starting", "running") and not self._asked_drain and not over:

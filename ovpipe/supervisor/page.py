@@ -31,7 +31,8 @@ _MAX_LINES = 5
 class Page:
     """The process behind `http:`, if the graph has one. `announce` is told what people should know.
 
-    `open` and `look` are called by the thread that never ends: the process dies with it.
+    Entered to listen, left to end it. `look` is called by the thread that never ends, now and then:
+    the process dies with it.
     """
 
     def __init__(self, graph: Graph, folder: Path, announce: Callable[[str], None]) -> None:
@@ -44,11 +45,16 @@ class Page:
         self._due_s = 0.0
         self._began_s = 0.0
 
-    def open(self) -> None:
+    def __enter__(self) -> Page:
         """Listen. Raises PreflightError where the address cannot be had."""
-        http = self._graph.http
-        if http is None:
-            return
+        if self._graph.http is not None:
+            self._listen(self._graph.http)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _listen(self, http: HttpSpec) -> None:
         try:
             family, *_, address = socket.getaddrinfo(
                 http.host, http.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -43,6 +43,7 @@ class WorkerProcess:
 
     `failure`: its own word about why it failed, if it gave one. `verdict`: why the supervisor
     ends it, if it does, at `kill_at_s`; `hung`: because it does not get on with its frames.
+    `asked`: somebody asked for its end, and for a successor.
     """
 
     def __init__(self, plan: WorkerPlan) -> None:
@@ -73,6 +74,7 @@ class WorkerProcess:
         self.failure: dict[str, Any] | None = None
         self.verdict = ""
         self.hung = False
+        self.asked = False
         self.kill_at_s = float("inf")
         self.exit_status: int | None = None
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)

@@ -4,9 +4,9 @@ A member is given one end of a control channel. It learns its assignment from th
 maps the ledger, binds its inbox, says `ready`, waits for `start`, and listens for the rest of
 its life on a thread of its own: pools, drain, dead peers, the end.
 
-    supervisor -> member   assign (+ ledger fd), pool (+ fd) or no_pool, start, drain, gone, back,
-                           bye
-    member -> supervisor   ready, pool, facts, failed, finished
+    supervisor -> member   assign (+ ledger fd), pool (+ fd) or no_pool, start, drain, leave, look,
+                           gone, back, bye
+    member -> supervisor   ready, pool, facts, seen (+ fd), failed, finished
 
 Law: the thread only stores values and nudges the inbox; all work stays on the member's own
 thread. End-of-file means that the supervisor is dead: `on_lost` is called at once.
@@ -25,6 +25,7 @@ from ovpipe.transport import control
 from ovpipe.transport.inbox import Inbox
 from ovpipe.transport.lease import Roots
 from ovpipe.transport.ledger import Layout
+from ovpipe.transport.look import Looks
 from ovpipe.transport.mail import Mail
 from ovpipe.transport.peers import Peers
 from ovpipe.transport.plan import Link
@@ -40,8 +41,9 @@ _POOL_TIMEOUT_S = 30.0
 class Member:
     """One member. `index` is its place among the run's workers.
 
-    `draining`: a drain was asked for. `peers`: all workers of the run, once it has started.
-    `turns`: a replica's; None where there is one worker only.
+    `draining`: a drain was asked for; `leaving`: another process is to take its place. `looks`:
+    who wants to see its frames. `peers`: all workers of the run, once it has started. `turns`: a
+    replica's; None where there is one worker only.
     """
 
     def __init__(self, channel: socket.socket, assignment: dict[str, Any], fds: list[int]) -> None:
@@ -54,6 +56,8 @@ class Member:
         self.inbox = Inbox(assignment["endpoint"])
         self.roots = Roots()
         self.draining = False
+        self.leaving = False
+        self.looks = Looks(lambda message, fds: control.send(channel, message, fds))
         self.peers = Peers([])
         self.turns: Turns | None = None
         self._bye: dict[str, Any] | None = None
@@ -103,6 +107,11 @@ class Member:
             self._start = message
         elif kind == "drain":
             self.draining = True
+        elif kind == "look":
+            self.looks.ask(message["stream"])
+            return
+        elif kind == "leave":
+            self.leaving = True
         elif kind == "gone" and self._start is not None:
             self.peers.leave(message["worker"], message["epoch"], message["returns"])
         elif kind == "back" and self._start is not None:
@@ -154,6 +163,7 @@ class Member:
             self.assignment["epoch"],
             [self.shared.pool(number) for number in self._inherited],
         )
+        sender.looks = self.looks
         if links["shared"]:
             self.turns = Turns(self.shared, self.inbox, self.peers, links["shared"])
         return receiver, sender, mail

@@ -13,10 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ovpipe.detections import Detections
 from ovpipe.errors import WireError
 from ovpipe.frame import Frame
-from ovpipe.image import Image
 from ovpipe.transport.ages import bucket
 from ovpipe.transport.inbox import Inbox
 from ovpipe.transport.lease import Lease, Roots
@@ -32,7 +30,8 @@ from ovpipe.transport.ledger import (
 from ovpipe.transport.peers import Departed, Peers
 from ovpipe.transport.plan import Link
 from ovpipe.transport.shared import SharedMemory
-from ovpipe.transport.wire import NO_PTS, Message
+from ovpipe.transport.unpack import frame_of
+from ovpipe.transport.wire import Message
 
 _STALE = CODE["stale"]
 _MALFORMED = CODE["malformed"]
@@ -213,26 +212,7 @@ class Receiver:
             root.flags.writeable = False
             arrays[ref.name] = root.reshape(ref.shape)
             self._roots.add(root, ref.pool, ref.slot, lease.view_died)
-        meta = message.meta
-        image = None
-        if "i" in meta:
-            form, matrix, full_range = meta["i"]
-            image = Image(arrays.pop("image"), form, matrix, bool(full_range))
-        detections = Detections.from_wire(meta["d"]) if "d" in meta else None
-        users = meta.get("m", {})
-        if type(users) is not dict:
-            raise TypeError("metadata must be a dict")
-        return Frame(
-            image=image,
-            arrays=arrays,
-            detections=detections,
-            meta=users,
-            stream=self._streams[message.stream],
-            seq=message.seq,
-            pts_ns=None if message.pts_ns == NO_PTS else message.pts_ns,
-            captured_ns=message.captured_ns,
-            source=source,
-        )
+        return frame_of(message, arrays, self._streams[message.stream], source)
 
     def _finish(self, inlet: _Inlet, record: int, generation: int, outcome: int) -> None:
         inlet.ledger.finish(record, generation, outcome)

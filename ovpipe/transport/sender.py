@@ -55,6 +55,7 @@ from ovpipe.transport.ledger import (
     W_WAITING,
     LinkLedger,
 )
+from ovpipe.transport.look import Looks
 from ovpipe.transport.peers import Peer, Peers
 from ovpipe.transport.plan import Link
 from ovpipe.transport.pool import DTYPE_CODE, Pool, slot_size
@@ -151,6 +152,7 @@ class Sender:
         self._held: set[int] = set()  # refs of slots in which an array of ours is alive
         self._like: tuple[tuple[int, ...], DTypeLike] | None = None  # the last loan
         self._spare: NDArray[Any] | None = None  # the next one, if it is like that
+        self.looks = Looks()
 
     # -- slots --------------------------------------------------------------------------
 
@@ -244,6 +246,8 @@ class Sender:
                 array.flags.writeable = False  # published pixels do not change any more
             arrays.append(ArrayRef(name, *place, DTYPE_CODE[array.dtype], array.shape))
         body = encode_body(arrays, meta)
+        if self.looks.wanted:
+            self.looks.show(frame, stream, named, meta)
         refs = [a.pool << 32 | a.slot for a in arrays]
         for edge in self._edges:
             outlet, record = self._record(edge)

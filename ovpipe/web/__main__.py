@@ -28,7 +28,7 @@ async def _serve(listening: socket.socket, told: dict[str, Any]) -> None:
 
     from ovpipe.web.page import page
 
-    watch, app = page(told, _peek)
+    watch, app = page(told)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -49,10 +49,6 @@ async def _serve(listening: socket.socket, told: dict[str, Any]) -> None:
     watching = asyncio.create_task(watch.watch())
     await server.serve(sockets=[listening])
     watching.cancel()
-
-
-def _peek(edge: int, stream: str) -> Any:
-    raise TimeoutError("not yet")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ovpipe.graph import Graph
-from ovpipe.supervisor.bulletin import Run, read
+from ovpipe.supervisor.bulletin import Run, read_run
 from ovpipe.web import figures
 
 EVERY_S = 0.5
@@ -51,10 +50,9 @@ class Watch:
 
     def look(self) -> None:
         """Read once. What cannot be read is as if nothing new were there."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            run = read(self._folder)
-            if self.run is None or run.reading.at_ns > self.run.reading.at_ns:
-                self._take(run)
+        run = read_run(self._folder)
+        if run is not None and (self.run is None or run.reading.at_ns > self.run.reading.at_ns):
+            self._take(run)
 
     def _take(self, run: Run) -> None:
         self.run = run

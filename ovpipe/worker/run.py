@@ -58,6 +58,10 @@ class SourceEnded(OvpipeError):
     """A producer that is to be restarted always has no more frames."""
 
 
+class Left(OvpipeError):
+    """Another process is to take this one's place, as somebody asked for; nothing is in work."""
+
+
 class _Context:
     """What the stage sees of its worker (stages.base.Context)."""
 
@@ -71,7 +75,7 @@ class _Context:
 
     @property
     def stopping(self) -> bool:
-        return self._worker.member.draining
+        return self._worker.member.draining or self._worker.member.leaving
 
     def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         return self._worker.sender.loan(shape, dtype)
@@ -157,7 +161,7 @@ class Worker:
         first = self._seq
         frames = iter(stage.frames())
         words, me = self._words, self._me
-        while not member.draining:
+        while not (member.draining or member.leaving):
             began, cpu = time.monotonic_ns(), time.process_time_ns()
             member.shared.set_state(WORKING, began)
             frame = next(frames, None)
@@ -181,6 +185,8 @@ class Worker:
             if self.facts.late:
                 self.facts.catch_up()
         del frames
+        if member.leaving and not member.draining:
+            raise Left("the producer")
         if member.assignment["endless"] and not member.draining:
             raise SourceEnded("its frames ended")
         self.sender.end_of_stream(index)
@@ -192,6 +198,8 @@ class Worker:
 
     def _work(self, stage: Stage) -> None:
         while not self.receiver.finished:
+            if self.member.leaving:
+                raise Left("between two frames")
             message = self._next()
             if message is None:
                 if isinstance(stage, Transform):
@@ -253,7 +261,8 @@ class Worker:
                     unfinished += sum(job.frame is not None for job in jobs)
                 else:  # what only waits for its turn must not keep out the frame that has it
                     unfinished += sum(not job.done for job in jobs)
-            while waiting and (unfinished < capacity or _is_end(waiting[0])):
+            leaving = self.member.leaving  # nothing new, then; what waits is sent to a successor
+            while waiting and not leaving and (unfinished < capacity or _is_end(waiting[0])):
                 message = waiting.popleft()
                 if isinstance(message, Departed) or message.kind == wire.EOS:
                     for stream in self._ends(message):
@@ -269,6 +278,8 @@ class Worker:
                 continue
             if not pending and not waiting and self.receiver.finished:
                 return
+            if leaving and not pending:
+                raise Left("between two frames")
             working = any(not job.done for jobs in pending.values() for job in jobs)
             next_message = self._next(
                 idle=not working,
@@ -407,6 +418,8 @@ def _run(member: Member) -> int:
         Worker(member).run()
     except PipelineClosed:
         return 1
+    except Left:
+        return 0
     except SourceEnded as error:
         member.say("failed", what="ended", cause=str(error), traceback="")
         return 1

@@ -1,6 +1,8 @@
 """A run as the page sees it, without a run: a folder with a bulletin, and frames to look at."""
 
 import asyncio
+import fcntl
+import fcntl
 import json
 import time
 from dataclasses import replace
@@ -12,8 +14,12 @@ from ovpipe.graph import resolve
 from ovpipe.spec import InputSpec, PipelineSpec, StageSpec
 from ovpipe.supervisor.accountant import Account, Flow, Reading, WorkerReading
 from ovpipe.supervisor.bulletin import Bulletin
+from ovpipe.supervisor.rundir import LOCK
+from ovpipe.supervisor.rundir import LOCK
 from ovpipe.transport.ages import BUCKETS, bucket
 
+held = []
+held = []
 TOKEN = "correct-horse-battery"
 
 
@@ -84,7 +90,10 @@ def reading(at_s=100.0, frames=0, dropped=0, name="cam", camera="streaming", why
 
 
 def post(folder, of, *readings, phase="running"):
-    """Write bulletins, the last of which stays."""
+    """Write bulletins, the last of which stays, as a run that is alive."""
+    if not (folder / LOCK).exists():
+        held.append(open(folder / LOCK, "w"))  # noqa: SIM115 - while the tests last
+        fcntl.flock(held[-1], fcntl.LOCK_EX)
     bulletin = Bulletin(of, folder)
     for each in readings:
         bulletin.post(phase, each)

@@ -159,4 +159,6 @@ def test_the_page_holds_no_script_or_style_of_its_own(tmp_path):
     ):
         assert way_in not in script
     for each in (text, script, at.get("/page.css").text, at.get("/icon.svg").text):
-        assert "//" not in each.replace("http://www.w3.org/", "").replace("// ", "")  # nobody else's
+        assert "//" not in each.replace("http://www.w3.org/", "").replace(
+            "// ", ""
+        )  # nobody else's
