@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import fcntl
 import json
 import time
 from dataclasses import replace
@@ -14,7 +13,6 @@ from ovpipe.graph import resolve
 from ovpipe.spec import InputSpec, PipelineSpec, StageSpec
 from ovpipe.supervisor.accountant import Account, Flow, Reading, WorkerReading
 from ovpipe.supervisor.bulletin import Bulletin
-from ovpipe.supervisor.rundir import LOCK
 from ovpipe.supervisor.rundir import LOCK
 from ovpipe.transport.ages import BUCKETS, bucket
 
