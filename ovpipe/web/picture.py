@@ -56,7 +56,7 @@ class Painter:
         if image.format == "gray":
             data, space, sampling = data[:, :, None], "GRAY", "Gray"
         else:
-            space, sampling = image.format.upper(), "420"
+            space, sampling = image.format.upper(), "444"  # thin lines keep their colours
         return bytes(
             simplejpeg.encode_jpeg(
                 data, quality=self._quality, colorspace=space, colorsubsampling=sampling
