@@ -16,7 +16,7 @@ import pytest
 from ovpipe.stages.annotate import colour_of
 from tests.process.conftest import S
 from tests.process.test_page import ENDLESS, Page, drained
-from tests.support.page import graph, now_s, post, reading, told
+from tests.support.page import TOKEN, graph, now_s, post, reading, told
 from tests.support.processes import wait_for
 
 EVIL = '<img src=x onerror="window.hacked=1">'
@@ -111,10 +111,12 @@ def test_people_see_the_run_and_its_pictures(browser, ovpipe_run):
 
 
 def test_the_end_of_a_run_is_told_and_the_next_one_found(browser, ovpipe_run):
-    first = ovpipe_run.start(ENDLESS, "--http", "127.0.0.1:0")
-    page = Page(ovpipe_run, first)
+    """And both are seen by those only who know the token: browsers ask for it as a password."""
+    token = f"http.token={TOKEN}"
+    first = ovpipe_run.start(ENDLESS, "--http", "127.0.0.1:0", "--set", token)
+    page = Page(ovpipe_run, first, auth=("me", TOKEN))
     page.flows()
-    tab = Tab(browser, page.url)
+    tab = Tab(browser, page.url.replace("//", f"//me:{TOKEN}@"))
     assert tab.do("return document.getElementById('notice').hidden")
     assert drained(ovpipe_run, first).code == 0
     tab.until("!document.getElementById('notice').hidden", "a word about the end")
@@ -122,8 +124,8 @@ def test_the_end_of_a_run_is_told_and_the_next_one_found(browser, ovpipe_run):
     assert tab.text("#phase") == "no contact"
     address = page.url.removeprefix("http://").strip("/")
     longer = {"src": ENDLESS["src"], "keep": {"kind": S + "Keep"}, "sink": ENDLESS["sink"]}
-    second = ovpipe_run.start(longer, "--http", address)
-    Page(ovpipe_run, second).flows()
+    second = ovpipe_run.start(longer, "--http", address, "--set", token)
+    Page(ovpipe_run, second, auth=("me", TOKEN)).flows()
     tab.until("document.getElementById('notice').hidden", "the next run")
     assert tab.do("return document.querySelectorAll('#graph .stage').length") == 3
     second.send_signal(signal.SIGINT)

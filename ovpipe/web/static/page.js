@@ -126,6 +126,7 @@ function buildStage(svg, stage) {
   const kind = stage.kind === "infer" ? "infer" : stage.role;
   const name = stage.workers > 1 ? `${stage.name} (${stage.workers})` : stage.name;
   const middle = y + height / 2 - 41;
+  const kind_of = draw("text", { class: "kind", x: x + 18, y: middle + 40 });
   const dot = draw("circle", { class: "state", cx: x + width - 16, cy: middle + 18, r: 4.5 });
   const per_s = draw("text", { class: "rate", x: x + 18, y: middle + 62 });
   const share = draw("text", { class: "share", x: x + width - 12, y: middle + 62, "text-anchor": "end" });
@@ -134,14 +135,15 @@ function buildStage(svg, stage) {
   svg.append(draw("g", { class: `stage ${kind}` }, title,
     draw("rect", { class: "box", x, y, width, height, rx: 11 }),
     draw("rect", { class: "role", x: x + 6, y: y + 9, width: 4, height: height - 18, rx: 2 }),
-    draw("text", { class: "name", x: x + 18, y: middle + 23 }, short(name, 24)),
-    draw("text", { class: "kind", x: x + 18, y: middle + 40 }, short(stage.kind, 30)),
-    dot, per_s, share,
+    draw("text", { class: "name", x: x + 18, y: middle + 23 }, short(name, Math.floor((width - 44) / 8.7))),
+    kind_of, dot, per_s, share,
     draw("rect", { class: "track", x: x + 18, y: middle + 69, width: width - 30, height: 5, rx: 2.5 }), bar));
   return (now) => {
     mark(dot, "class", `state ${mood(now.state)}`);
     say(per_s, `${rate(now.per_s)} /s`);
-    say(share, now.restarts ? `${now.restarts} restarts · ${percent(now.busy)} busy` : `${percent(now.busy)} busy`);
+    say(share, `${percent(now.busy)} busy`);
+    const again = now.restarts ? ` · ${now.restarts} ${now.restarts > 1 ? "restarts" : "restart"}` : "";
+    say(kind_of, short(stage.kind, Math.floor((width - 30) / 6.2) - again.length) + again);
     mark(bar, "class", `fill ${load(now.busy)}`);
     mark(bar, "width", ((width - 30) * Math.min(1, now.busy)).toFixed(1));
     const about = stage.description ? `\n${stage.description}` : "";
@@ -409,7 +411,8 @@ async function describe() {
 async function ask(path) {
   let answer;
   try {
-    answer = await fetch(path, { signal: AbortSignal.timeout(8000), cache: "no-store" });
+    // Not relative to the address: one that holds name and token cannot be fetched from.
+    answer = await fetch(new URL(path, location.origin + location.pathname), { signal: AbortSignal.timeout(8000), cache: "no-store" });
   } catch {
     throw new Error("no answer");
   }
