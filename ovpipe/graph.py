@@ -9,12 +9,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 from ovpipe.errors import ConfigError, Problem
 from ovpipe.spec import (
     DEFAULT_DEPTH,
+    LIVE_AGE_S,
+    LIVE_SOURCE_AGE_S,
     HttpSpec,
     InputSpec,
     PipelineSpec,
@@ -54,7 +57,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Edge:
-    """Output of `source` -> input of `target`. `streams`: all that can come along here."""
+    """Output of `source` -> input of `target`. `streams`: all that can come along here.
+
+    `max_age_s`: since its capture; None: no limit.
+    """
 
     index: int
     source: str
@@ -68,7 +74,10 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """A resolved pipeline; `stages` in topological order."""
+    """A resolved pipeline; `stages` in topological order.
+
+    `max_frames`: each stream ends after so many frames of its source; 0: when the source does.
+    """
 
     name: str
     folder: Path
@@ -76,6 +85,7 @@ class Graph:
     edges: tuple[Edge, ...]
     streams: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    max_frames: int = 0
     http: HttpSpec | None = None
 
     def stage(self, name: str) -> Stage:
@@ -101,7 +111,8 @@ class Graph:
         tap = Stage(name, "app", "consumer", (WorkerPlan(0, {}, None),), external=True)
         streams, live = _carried(self.stage(source), self.edges)
         policy = when_full or _policy(live)
-        edge = Edge(len(self.edges), source, name, depth, policy, None, streams, live)
+        max_age_s = _max_age_s(self.stage(source), live, None)
+        edge = Edge(len(self.edges), source, name, depth, policy, max_age_s, streams, live)
         stages, edges = (*self.stages, tap), (*self.edges, edge)
         return replace(self, stages=stages, edges=edges, warnings=_unread(stages, edges))
 
@@ -132,6 +143,7 @@ class Graph:
             edges,
             tuple(values["streams"]),
             tuple(values["warnings"]),
+            values["max_frames"],
             http,
         )
 
@@ -163,14 +175,14 @@ def resolve(spec: PipelineSpec) -> Graph:
                     stage.name,
                     entry.depth or DEFAULT_DEPTH,
                     entry.when_full or _policy(live),
-                    entry.max_age_s,
+                    _max_age_s(resolved[entry.source], live, entry.max_age_s),
                     streams,
                     live,
                 )
             )
     streams = tuple(w.stream for s in stages for w in s.workers if w.stream is not None)
     warnings = _unread(stages, edges)
-    return Graph(spec.name, spec.folder, stages, tuple(edges), streams, warnings, spec.http)
+    return Graph(spec.name, spec.folder, stages, tuple(edges), streams, warnings, http=spec.http)
 
 
 def _unread(stages: Sequence[Stage], edges: Sequence[Edge]) -> tuple[str, ...]:
@@ -313,3 +325,11 @@ def _carried(stage: Stage, edges: Sequence[Edge]) -> tuple[tuple[str, ...], bool
 
 def _policy(live: bool) -> WhenFull:
     return "drop_oldest" if live else "block"
+
+
+def _max_age_s(source: Stage, live: bool, written: float | None) -> float | None:
+    if written is not None:
+        return written if written < inf else None
+    if not live:
+        return None
+    return LIVE_SOURCE_AGE_S if source.role == "producer" else LIVE_AGE_S

@@ -16,13 +16,16 @@ from typing import Annotated, Literal
 
 @dataclass(frozen=True)
 class Mark:
-    """Tells the loader how to parse a value: `500ms` or `640x480`."""
+    """Tells the loader how to parse a value: `500ms`, `640x480` or `50GB`."""
 
-    syntax: Literal["duration", "size"]
+    syntax: Literal["duration", "size", "bytes"]
 
 
 Duration = Annotated[float, Mark("duration")]
-"""Seconds; YAML also takes 500ms, 5s, 2m, 1h."""
+"""Seconds; YAML also takes 500ms, 5s, 2m, 1h, 7d."""
 
 Size = Annotated[tuple[int, int], Mark("size")]
 """(width, height) in pixels; YAML takes 640x480."""
+
+Bytes = Annotated[int, Mark("bytes")]
+"""A number of bytes; YAML also takes 500MB, 50GB (thousands) and 512MiB, 4GiB (of 1024)."""

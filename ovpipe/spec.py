@@ -20,6 +20,10 @@ DEFAULT_DEPTH = 4
 START_TIMEOUT_S = 30.0
 INFER_START_TIMEOUT_S = 120.0
 STALL_TIMEOUT_S = 5.0
+LIVE_SOURCE_AGE_S = 1.0
+"""Straight behind a live source a frame that is older is not worth the work that is to come."""
+LIVE_AGE_S = 5.0
+"""Further down, where the work on it is done, and a slow model's own time counts."""
 INFER_STALL_TIMEOUT_S = 10.0
 
 
@@ -34,7 +38,10 @@ class Place:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One `inputs:` entry. None means: resolved by the graph from the sources' liveness."""
+    """One `inputs:` entry. None means: resolved by the graph from the sources' liveness.
+
+    `max_age_s`: infinity where there is to be no limit.
+    """
 
     source: str
     depth: int | None = None
@@ -94,6 +101,11 @@ class HttpSpec:
     port: int = 8080
     token: str = field(default="", repr=False)
     hosts: tuple[str, ...] = ()
+
+
+def address(host: str, port: int) -> str:
+    """As people write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True)

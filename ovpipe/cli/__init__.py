@@ -16,10 +16,13 @@ _COMMANDS = {
     "top": "ovpipe.cli.running:top",
     "stop": "ovpipe.cli.running:stop",
     "validate": "ovpipe.cli.config:validate",
+    "config": "ovpipe.cli.resolved:config",
     "graph": "ovpipe.cli.config:graph",
     "schema": "ovpipe.cli.config:schema",
-    "stages": "ovpipe.cli.config:stages",
+    "init": "ovpipe.cli.init:init",
+    "stages": "ovpipe.cli.stages:stages",
     "devices": "ovpipe.cli.devices:devices",
+    "doctor": "ovpipe.cli.doctor:doctor",
 }
 
 

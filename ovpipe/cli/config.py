@@ -1,18 +1,20 @@
-"""Commands that look at a configuration and start nothing: validate, graph, schema, stages."""
+"""Commands that look at a configuration and start nothing: validate, graph, schema."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ovpipe import drawing
 from ovpipe.cli.source import Source, takes_source
-from ovpipe.errors import ConfigError
-from ovpipe.loader.options import model_of, near
+from ovpipe.loader import load
+from ovpipe.loader.kinds import cards
 from ovpipe.loader.schema import schema as make_schema
-from ovpipe.stages.registry import BUILT_IN, stage_class
+from ovpipe.stages.registry import BUILT_IN, is_own, kinds
 
 
 @click.command()
@@ -45,30 +47,19 @@ def graph(source: Source, format_: str, output: str | None) -> None:
 
 
 @click.command()
-def schema() -> None:
-    """Print the JSON schema of configurations, for editors."""
-    click.echo(json.dumps(make_schema(), indent=2, ensure_ascii=False))
+@click.argument("config", required=False, type=click.Path(dir_okay=False, allow_dash=True))
+def schema(config: str | None) -> None:
+    """Print the JSON schema of configurations, for editors.
 
-
-@click.command()
-@click.argument("kind", required=False)
-def stages(kind: str | None) -> None:
-    """List the kinds of stage, or the options of KIND."""
-    if kind is None:
-        for name in BUILT_IN:
-            click.echo(f"{name:14} {_summary(name)}")
-        return
-    if kind not in BUILT_IN:
-        raise ConfigError(f"unknown kind '{kind}'; {near(kind, list(BUILT_IN))}")
-    click.echo(f"{kind}: {_summary(kind)}\n")
-    for name, field in model_of(stage_class(kind)).model_fields.items():
-        default = (
-            "required"
-            if field.is_required()
-            else repr(field.get_default(call_default_factory=True))
-        )
-        click.echo(f"  {name:14} {default:16} {field.description or ''}")
-
-
-def _summary(kind: str) -> str:
-    return (stage_class(kind).__doc__ or "").strip().partition("\n")[0]
+    With CONFIG, the kinds of your own that it uses and those of installed packages are in it, too.
+    """
+    more: dict[str, dict[str, Any]] = {}
+    if config is not None:
+        spec = load(config, os.environ)
+        names = [s.kind for s in spec.stages if is_own(s.kind)] + kinds()[len(BUILT_IN) :]
+        for name, told in cards(list(dict.fromkeys(names)), spec.folder).items():
+            if told.fault:
+                click.echo(f"warning: {told.fault}", err=True)
+            else:
+                more[name] = told.card
+    click.echo(json.dumps(make_schema(more), indent=2, ensure_ascii=False))

@@ -12,14 +12,16 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from types import FrameType
 
 import click
 
 from ovpipe.cli.source import Source, takes_source
-from ovpipe.cli.status import Status, as_json, ledger_table, say
-from ovpipe.errors import PreflightError, StageError
+from ovpipe.cli.status import as_json, say
+from ovpipe.cli.talk import JsonTalk, Talk, TextTalk
+from ovpipe.errors import ConfigError, OvpipeError, PreflightError, StageError
 from ovpipe.graph import Graph
 from ovpipe.supervisor.accountant import Reading
 from ovpipe.supervisor.core import DRAIN_TIMEOUT_S, Supervisor
@@ -35,6 +37,12 @@ from ovpipe.supervisor.verdict import verdict
     help="Drain after so many seconds of running.",
 )
 @click.option(
+    "--max-frames",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="End each stream after N frames of its source, those counted that it lost.",
+)
+@click.option(
     "--drain-timeout",
     type=click.FloatRange(min=0),
     default=DRAIN_TIMEOUT_S,
@@ -45,8 +53,21 @@ from ovpipe.supervisor.verdict import verdict
     "--http", metavar="HOST:PORT", help="Show the run on a page, as `http: {listen: HOST:PORT}`."
 )
 @click.option("--json", "json_", is_flag=True, help="Print how it ended as JSON to stdout.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What is said on stderr: lines for people, or one JSON object a line for collectors.",
+)
 def run(
-    source: Source, duration: float | None, drain_timeout: float, http: str | None, json_: bool
+    source: Source,
+    duration: float | None,
+    max_frames: int | None,
+    drain_timeout: float,
+    http: str | None,
+    json_: bool,
+    log_format: str,
 ) -> None:
     """Run the pipeline that CONFIG (a YAML file, or - for stdin) describes.
 
@@ -59,42 +80,72 @@ def run(
     """
     if http is not None:
         source = source.with_set("http.listen", http)
-    graph = source.graph()
-    only = _only_once(source.config, graph.name)
-    status = Status(graph.name)
+    talk: Talk | None = JsonTalk() if log_format == "json" else None
+    try:
+        warn = (lambda text: talk.say("warning", text)) if talk is not None else None
+        graph = replace(source.graph(warn), max_frames=max_frames or 0)
+        code = _run(
+            source.config, graph, talk or TextTalk(graph.name), duration, drain_timeout, json_
+        )
+    except OvpipeError as error:
+        if talk is None:
+            raise
+        problems = error.problems if isinstance(error, ConfigError) else [error]
+        for problem in problems:
+            talk.say("error", str(problem))
+        code = error.exit_code
+    sys.exit(code)
+
+
+def _run(
+    config: str,
+    graph: Graph,
+    talk: Talk,
+    duration: float | None,
+    drain_timeout: float,
+    json_: bool,
+) -> int:
+    """Run to the end, say how it was; the exit code."""
+    only = _only_once(config, graph.name)
     until_s = 0.0  # when to drain, once it runs
 
     def on_tick(phase: str, reading: Reading) -> None:
         nonlocal until_s
-        status.show(phase, reading)
+        talk.show(phase, reading)
         if duration is not None and phase == "running":
             until_s = until_s or time.monotonic() + duration
             if time.monotonic() >= until_s:
                 supervisor.drain()
 
-    supervisor = Supervisor(
-        graph, drain_timeout_s=drain_timeout, on_tick=on_tick, on_log=status.log
-    )
+    supervisor = Supervisor(graph, drain_timeout_s=drain_timeout, on_tick=on_tick, on_log=talk.log)
     began, before = time.monotonic(), _processors()
-    with closing(only), status, _signals(supervisor) as forced:
+    with closing(only), talk.showing(), _signals(supervisor, talk) as forced:
         outcome = supervisor.run()
     seconds = time.monotonic() - began
     code = 128 + forced[-1] if outcome.killed and forced else outcome.exit_code
     if outcome.error is None or any(a.claimed for a in outcome.reading.accounts):
-        say(sys.stderr, ledger_table(outcome.reading))
+        talk.ledger(outcome.reading)
     found = verdict(graph, outcome.reading, seconds, _busy(before, _processors()))
     for line in found:
-        say(sys.stderr, f"verdict: {line}")
+        talk.say("info", f"verdict: {line}")
     if outcome.error is None:
         for stream in _empty(graph, outcome.reading):
-            say(sys.stderr, f"warning: stream '{stream}' gave no frame")
-    if isinstance(outcome.error, StageError) and outcome.error.remote_traceback:
-        say(sys.stderr, outcome.error.remote_traceback.rstrip())
+            talk.say("warning", f"stream '{stream}' gave no frame")
     if outcome.error is not None:
-        say(sys.stderr, f"error: {outcome.error}")
+        _tell(talk, outcome.error)
     if json_:
         say(sys.stdout, json.dumps(as_json(graph.name, outcome, code, seconds, found)))
-    sys.exit(code)
+    return code
+
+
+def _tell(talk: Talk, error: OvpipeError) -> None:
+    trace = error.remote_traceback.rstrip() if isinstance(error, StageError) else ""
+    if isinstance(talk, JsonTalk):
+        talk.say("error", str(error), traceback=trace)
+        return
+    if trace:
+        talk.say("info", trace)
+    talk.say("error", str(error))
 
 
 def _only_once(config: str, name: str) -> OnlyOnce:
@@ -135,7 +186,7 @@ def _empty(graph: Graph, reading: Reading) -> list[str]:
 
 
 @contextmanager
-def _signals(supervisor: Supervisor) -> Iterator[list[int]]:
+def _signals(supervisor: Supervisor, talk: Talk) -> Iterator[list[int]]:
     """Drain at the first signal, kill at a second; yields the signals that forced."""
     asked: list[int] = []
     forced: list[int] = []
@@ -147,8 +198,7 @@ def _signals(supervisor: Supervisor) -> Iterator[list[int]]:
         else:
             asked.append(number)
             supervisor.drain()
-            with suppress(OSError):  # not print: this may have interrupted one
-                os.write(2, b"draining: what is in flight is finished; again to end at once\n")
+            talk.from_handler("draining: what is in flight is finished; again to end at once")
 
     before = {
         n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

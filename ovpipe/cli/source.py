@@ -15,6 +15,7 @@ from ovpipe.errors import ConfigError, Problem
 from ovpipe.graph import Graph, resolve
 from ovpipe.loader import load
 from ovpipe.loader.interpolate import NAME
+from ovpipe.stages import registry
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,20 @@ class Source:
         quoted = text.replace("'", "''")
         return replace(self, overrides=(*self.overrides, f"{path}='{quoted}'"))
 
-    def graph(self) -> Graph:
-        """The resolved graph; its warnings are told. Raises ConfigError."""
-        environ = {**(read_env(self.env_file) if self.env_file else {}), **os.environ}
-        graph = resolve(load(self.config, environ, self.overrides))
-        for warning in graph.warnings:
-            click.echo(f"warning: {warning}", err=True)
+    def environ(self) -> dict[str, str]:
+        """What `${VAR}` refers to. Raises ConfigError."""
+        return {**(read_env(self.env_file) if self.env_file else {}), **os.environ}
+
+    def graph(self, warn: Callable[[str], None] | None = None) -> Graph:
+        """The resolved graph; its warnings are told, to stderr or `warn`. Raises ConfigError."""
+        graph = resolve(load(self.config, self.environ(), self.overrides))
+        used = {f"'{stage.kind}'" for stage in graph.stages}
+        shadowed = [text for text in registry.shadowed() if any(kind in text for kind in used)]
+        for warning in (*graph.warnings, *shadowed):
+            if warn is not None:
+                warn(warning)
+            else:
+                click.echo(f"warning: {warning}", err=True)
         return graph
 
 

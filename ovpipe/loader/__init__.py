@@ -7,6 +7,9 @@ kinds         which class a kind is; a user's own are looked at in a child proce
 describe      that child process
 reading       a tree being read: problems noted, variables replaced, secrets kept
 overrides     `--set` of the command line
+card          what people and editors are told of a kind
+secrets       which values are secrets, and what is shown instead
+writing       values -> YAML
 operation     `inputs:` and `run:`
 http          `http:`, the page of a run
 validate      tree -> spec
@@ -27,7 +30,7 @@ from ovpipe.loader.tree import Node
 from ovpipe.loader.validate import Validator
 from ovpipe.spec import PipelineSpec, Place, StageSpec
 
-__all__ = ["load", "loads", "stage_spec"]
+__all__ = ["load", "loads", "spec_of", "stage_spec", "tree_of"]
 
 
 def load(
@@ -39,13 +42,20 @@ def load(
 
     Raises ConfigError with every problem found.
     """
-    text = tree.read(path)
+    return spec_of(tree_of(path, overrides), path, environ)
+
+
+def tree_of(path: str | Path, overrides: Sequence[str] = ()) -> Node:
+    """What stands in a YAML file, with what is assigned. Raises ConfigError."""
+    return override(tree.parse(tree.read(path), str(path)), overrides)
+
+
+def spec_of(root: Node, path: str | Path, environ: Mapping[str, str]) -> PipelineSpec:
+    """The spec of what stands in the file `path`. Raises ConfigError."""
     standard_in = str(path) == "-"
     folder = Path() if standard_in else Path(path).parent
     name = "pipeline" if standard_in else Path(path).stem
-    return loads(
-        text, folder=folder, file=str(path), name=name, environ=environ, overrides=overrides
-    )
+    return Validator(environ, folder.absolute(), str(path)).pipeline(root, name)
 
 
 def loads(

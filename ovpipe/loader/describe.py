@@ -24,7 +24,7 @@ def main(folder: str, seconds: float) -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for asked in json.load(sys.stdin):
-        told = answer(Question(asked["kind"], tuple(asked["options"])))
+        told = answer(Question(asked["kind"], tuple(asked["options"]), asked.get("card", False)))
         print(json.dumps(asdict(told)), file=out, flush=True)
     os._exit(0)
 

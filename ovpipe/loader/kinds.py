@@ -1,9 +1,9 @@
 """What is known of a stage's kind, and whether given options suit it.
 
-Kinds that come with ovpipe are looked at in this process. A user's own `module:Name` is not:
-importing it may start threads, take memory, hang or crash. One child process looks at all of
-them (`ovpipe.loader.describe`); a kind that ends the child is a fault of that kind alone, and
-another child looks at the rest.
+Kinds that come with ovpipe are looked at in this process. A user's own `module:Name`, and what an
+installed package brings, are not: importing them may start threads, take memory, hang or crash.
+One child process looks at all of them (`ovpipe.loader.describe`); a kind that ends the child is a
+fault of that kind alone, and another child looks at the rest.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 
 from ovpipe.errors import ConfigError
 from ovpipe.loader import options as o
+from ovpipe.loader.card import card
 from ovpipe.loader.options import Fault
-from ovpipe.stages.registry import BUILT_IN, is_own, stage_class
+from ovpipe.stages.registry import BUILT_IN, is_own, kinds, stage_class, where_is, whose
 
 STAGE_KEYS = ("kind", "inputs", "for_each", "run", "enabled", "description")
 TIMEOUT_S = 30.0
@@ -30,10 +31,14 @@ _TAIL_BYTES = 4096
 
 @dataclass(frozen=True)
 class Question:
-    """A kind, and each set of options to check (several for a `for_each`)."""
+    """A kind, and each set of options to check (several for a `for_each`).
+
+    `card`: whether its card is asked for, too (card.py).
+    """
 
     kind: str
-    options: tuple[Mapping[str, Any], ...]
+    options: tuple[Mapping[str, Any], ...] = ()
+    card: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,14 @@ class Answer:
     names: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     checked: tuple[tuple[dict[str, Any], tuple[Fault, ...]], ...] = field(default=())
+    card: dict[str, Any] = field(default_factory=dict)
 
 
 def answer(question: Question) -> Answer:
     """Look at one kind, in this process."""
     kind = question.kind
     if kind not in BUILT_IN and not is_own(kind):
-        hint = o.near(kind, sorted(BUILT_IN))
+        hint = o.near(kind, sorted(kinds()))
         if hint.startswith("known"):
             hint += "; a kind of your own is 'module:Name'"
         return Answer(f"unknown kind '{kind}'", hint)
@@ -66,20 +72,21 @@ def answer(question: Question) -> Answer:
         cls = stage_class(kind)
         fault = o.unusable(cls, STAGE_KEYS)
         if fault:
-            return Answer(f"kind '{kind}' {fault}")
+            return Answer(f"{whose(kind)} {fault}")
         checked = [o.check(cls, options) for options in question.options]
         names = tuple(o.model_of(cls).model_fields)
         role, missing = cls.role, tuple(o.missing(cls))
+        described = card(cls) if question.card else {}
     except ConfigError as error:
         return Answer(str(error))
     except Exception as error:  # noqa: BLE001 - a user's module may raise anything
-        return Answer(f"kind '{kind}': {_told(error)}")
+        return Answer(f"{whose(kind)}: {_told(error)}")
     live = False
     if not any(faults for _, faults in checked):
         try:
             live = any(o.facts(cls, values)[1] for values, _ in checked)
         except Exception as error:  # noqa: BLE001 - as above
-            return Answer(f"kind '{kind}': {_told(error)}", private=True)
+            return Answer(f"{whose(kind)}: {_told(error)}", private=True)
     return Answer(
         role=role,
         live=live,
@@ -87,6 +94,7 @@ def answer(question: Question) -> Answer:
         names=names,
         missing=missing,
         checked=tuple((values, tuple(faults)) for values, faults in checked),
+        card=described,
     )
 
 
@@ -101,6 +109,12 @@ def answers(questions: Sequence[Question], folder: Path) -> list[Answer]:
     return [next(theirs) if is_own(q.kind) else answer(q) for q in questions]
 
 
+def cards(names: Sequence[str], folder: Path) -> dict[str, Answer]:
+    """What each of these kinds is, its card with it; `fault` where it cannot be told."""
+    found = answers([Question(name, card=True) for name in names], folder)
+    return dict(zip(names, found, strict=True))
+
+
 def _from_children(questions: list[Question], folder: Path) -> list[Answer]:
     told: dict[int, Answer] = {}
     left = list(enumerate(questions))
@@ -113,13 +127,16 @@ def _from_children(questions: list[Question], folder: Path) -> list[Answer]:
             module = _module(left[0][1])
             for i, q in left:
                 if _module(q) == module:
-                    told[i] = Answer(f"kind '{q.kind}' cannot be looked at: {end}")
+                    told[i] = Answer(f"{whose(q.kind)} cannot be looked at: {end}")
             left = [(i, q) for i, q in left if _module(q) != module]
     return [told[i] for i in range(len(questions))]
 
 
 def _module(question: Question) -> str:
-    return question.kind.partition(":")[0]
+    try:
+        return where_is(question.kind).partition(":")[0]
+    except ConfigError:  # several of that name
+        return question.kind
 
 
 def _ask_child(questions: list[Question], folder: Path) -> tuple[list[str], str]:

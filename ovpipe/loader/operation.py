@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, cast, get_args
 
 from ovpipe.loader.options import duration, near
@@ -60,8 +61,13 @@ def _input(reading: Reading, node: Node, path: str) -> InputSpec | None:
         reading.tell(where, f"{path}.when_full", f"must be one of {', '.join(policies)}", hint)
     max_age_s = None
     if "max_age" in entries:
-        max_age_s = seconds(reading, entries["max_age"], f"{path}.max_age")
+        max_age_s = _max_age_s(reading, entries["max_age"], f"{path}.max_age")
     return InputSpec(source, values.get("depth"), cast(WhenFull | None, policy), max_age_s, place)
+
+
+def _max_age_s(reading: Reading, node: Node, path: str) -> float | None:
+    """A duration, or infinity for `none`."""
+    return inf if reading.plain(node, path) == "none" else seconds(reading, node, path)
 
 
 def run(reading: Reading, node: Node, path: str) -> RunSpec:

@@ -27,17 +27,18 @@ from ovpipe.stages.base import Producer, Stage
 
 UNKNOWN_KEY = "unknown key"
 _MAX_FAULTS = 200
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h)?")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d)?")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+_BYTES = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([kKMGT])(i?))?B?")
 _SIZE = re.compile(r"(\d+)\s*[xX]\s*(\d+)")
 
 
 def duration(value: object) -> object:
-    """`500ms`, `5s`, `2m`, `1h` or a number of seconds -> seconds."""
+    """`500ms`, `5s`, `2m`, `1h`, `7d` or a number of seconds -> seconds."""
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
         if match is None:
-            raise ValueError("is no duration; write 500ms, 5s, 2m or 1h")
+            raise ValueError("is no duration; write 500ms, 5s, 2m, 1h or 7d")
         return float(match[1]) * _UNIT_S[match[2]]
     return value
 
@@ -54,11 +55,28 @@ def size(value: object) -> object:
     return tuple(value)
 
 
+def number_of_bytes(value: object) -> object:
+    """`500MB`, `50GB`, `4GiB` or a number of bytes -> bytes."""
+    if isinstance(value, str):
+        match = _BYTES.fullmatch(value.strip())
+        if match is None:
+            raise ValueError("is no amount of data; write 500MB, 50GB or 4GiB")
+        power = "kMGT".index(match[2].replace("K", "k")) + 1 if match[2] else 0
+        return round(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    return value
+
+
 _SYNTAX: dict[str, tuple[Any, ...]] = {
     "duration": (
         BeforeValidator(duration),
         WithJsonSchema(
             {"anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^{_DURATION.pattern}$"}]}
+        ),
+    ),
+    "bytes": (
+        BeforeValidator(number_of_bytes),
+        WithJsonSchema(
+            {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": f"^{_BYTES.pattern}$"}]}
         ),
     ),
     "size": (
@@ -73,6 +91,10 @@ _SYNTAX: dict[str, tuple[Any, ...]] = {
         ),
     ),
 }
+
+
+PATTERNS = {f"^{_DURATION.pattern}$": "duration", f"^{_SIZE.pattern}$": "size"}
+"""What a text of this pattern is, in the JSON schema of an option."""
 
 
 def understood(hint: Any) -> Any:
@@ -230,6 +252,14 @@ def near(word: str, words: list[str], otherwise: str | None = None) -> str:
     if found:
         return f"did you mean '{found[0]}'?"
     return f"known are: {', '.join(words)}" if otherwise is None else otherwise
+
+
+def defaults(cls: type[Stage]) -> dict[str, Any]:
+    """The options that need not be given, with what they are then, as plain values."""
+    try:
+        return model_of(cls).model_construct().model_dump(mode="json", warnings=False)
+    except (ValueError, TypeError):  # one of them is no plain value
+        return {}
 
 
 def facts(cls: type[Stage], options: Mapping[str, Any]) -> tuple[str, bool]:

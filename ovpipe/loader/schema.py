@@ -7,34 +7,54 @@ Generated from the same classes that check a configuration; `configs/schema.json
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
+from ovpipe.loader.card import VARIABLE, card, loose
 from ovpipe.loader.http import DEFAULT_LISTEN
 from ovpipe.loader.operation import MAX_DEPTH_OF_EDGE, MAX_REPLICAS
-from ovpipe.loader.options import model_of
 from ovpipe.loader.validate import MAX_STAGES, NAME, PIPELINE_NAME
-from ovpipe.spec import WhenFull, WhenRestart
-from ovpipe.stages.base import Stage
+from ovpipe.spec import (
+    DEFAULT_DEPTH,
+    INFER_STALL_TIMEOUT_S,
+    INFER_START_TIMEOUT_S,
+    LIVE_AGE_S,
+    LIVE_SOURCE_AGE_S,
+    STALL_TIMEOUT_S,
+    START_TIMEOUT_S,
+    RunSpec,
+    WhenFull,
+    WhenRestart,
+)
 from ovpipe.stages.registry import BUILT_IN, stage_class
 
-_VARIABLE = {"type": "string", "pattern": r"\$"}
-_DURATION = {"type": ["number", "string"], "description": "seconds, or 500ms, 5s, 2m, 1h"}
+
+def _duration(description: str) -> dict[str, Any]:
+    examples = ["500ms", "5s", "2m", "1h"]
+    return {"type": ["number", "string"], "description": description, "examples": examples}
 
 
-def schema() -> dict[str, Any]:
-    """The whole schema, as plain values."""
-    kinds = {kind: _options(stage_class(kind)) for kind in BUILT_IN}
+def schema(more: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+    """The whole schema, as plain values; `more`: cards of kinds that ovpipe has not itself."""
+    cards = {kind: card(stage_class(kind)) for kind in BUILT_IN} | dict(more or {})
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ovpipe pipeline",
         "type": "object",
         "required": ["version", "stages"],
         "properties": {
-            "version": {"const": 1},
-            "name": _loose({"type": "string", "pattern": f"^{PIPELINE_NAME.pattern}$"}),
+            "version": {"const": 1, "description": "of this format"},
+            "name": loose(
+                {
+                    "type": "string",
+                    "pattern": f"^{PIPELINE_NAME.pattern}$",
+                    "description": "what `ps`, `top` and `stop` call it; else the file's name",
+                }
+            ),
             "http": _http(),
             "stages": {
                 "type": "object",
+                "description": "the graph, stage by stage",
                 "minProperties": 1,
                 "maxProperties": MAX_STAGES,
                 "propertyNames": {"pattern": f"^{NAME.pattern}$"},
@@ -47,17 +67,17 @@ def schema() -> dict[str, Any]:
             "stage": {
                 "type": "object",
                 "required": ["kind"],
-                "properties": {"kind": _kind(), **_reserved()},
+                "properties": {"kind": _kind(list(cards)), **_reserved()},
                 "allOf": [
                     {
                         "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
-                        "then": _stage(kind, options),
+                        "then": _stage(kind, told),
                     }
-                    for kind, options in kinds.items()
+                    for kind, told in cards.items()
                 ],
             },
             "input": {"anyOf": [{"type": "string"}, _input()]},
-            **{f"options.{kind}": options for kind, options in kinds.items()},
+            **{f"options.{kind}": told["schema"] for kind, told in cards.items()},
         },
     }
 
@@ -80,9 +100,9 @@ def _http() -> dict[str, Any]:
     }
 
 
-def _kind() -> dict[str, Any]:
+def _kind(kinds: list[str]) -> dict[str, Any]:
     own = {"type": "string", "pattern": ":", "description": "module:Name"}
-    return {"anyOf": [{"enum": list(BUILT_IN)}, own, _VARIABLE]}
+    return {"description": "what the stage is", "anyOf": [{"enum": kinds}, own, VARIABLE]}
 
 
 def _input() -> dict[str, Any]:
@@ -90,16 +110,27 @@ def _input() -> dict[str, Any]:
         "type": "integer",
         "minimum": 1,
         "maximum": MAX_DEPTH_OF_EDGE,
-        "description": "frames that may wait",
+        "description": "frames that may wait, beside those that the stage works on",
+        "default": DEFAULT_DEPTH,
     }
     return {
         "type": "object",
         "required": ["from"],
         "properties": {
             "from": {"type": "string", "description": "the stage to read"},
-            "depth": _loose(depth),
-            "when_full": _loose({"enum": list(get_args(WhenFull))}),
-            "max_age": _DURATION,
+            "depth": loose(depth),
+            "when_full": loose(
+                {
+                    "enum": list(get_args(WhenFull)),
+                    "description": "wait, drop the oldest frame that waits, or refuse the new one; "
+                    "else drop_oldest below a live source, block below files",
+                }
+            ),
+            "max_age": _duration(
+                "frames older than this are dropped, counted `stale`; none for no limit; "
+                f"else {LIVE_SOURCE_AGE_S:g} s at a live source, {LIVE_AGE_S:g} s further down, "
+                "none below files"
+            ),
         },
         "additionalProperties": False,
     }
@@ -124,42 +155,58 @@ def _reserved() -> dict[str, Any]:
         "run": {
             "type": "object",
             "properties": {
-                "replicas": _loose({"type": "integer", "minimum": 1, "maximum": MAX_REPLICAS}),
+                "replicas": loose(
+                    {
+                        "type": "integer",
+                        "minimum": 1,
+                        "maximum": MAX_REPLICAS,
+                        "description": "processes that share the stage's frames",
+                        "default": RunSpec.replicas,
+                    }
+                ),
                 "restart": {
                     "description": "whether a worker that dies gets a successor",
                     "enum": list(get_args(WhenRestart)),
+                    "default": RunSpec.restart,
                 },
-                "max_restarts": _loose({"type": "integer", "minimum": 0}),
-                "within": _DURATION,
-                "start_timeout": _DURATION,
-                "stall_timeout": _DURATION,
+                "max_restarts": loose(
+                    {
+                        "type": "integer",
+                        "minimum": 0,
+                        "description": "more of them than this within `within` end the run",
+                        "default": RunSpec.max_restarts,
+                    }
+                ),
+                "within": {
+                    **_duration("the time that `max_restarts` is about"),
+                    "default": RunSpec.within_s,
+                },
+                "start_timeout": _duration(
+                    f"how long opening the stage may take; else {START_TIMEOUT_S:g} s, "
+                    f"infer {INFER_START_TIMEOUT_S:g} s"
+                ),
+                "stall_timeout": _duration(
+                    f"how long it may work on one frame; else {STALL_TIMEOUT_S:g} s, "
+                    f"infer {INFER_STALL_TIMEOUT_S:g} s"
+                ),
             },
+            "description": "how the stage's worker is run",
             "additionalProperties": False,
         },
-        "enabled": _loose({"type": "boolean"}),
-        "description": {"type": "string"},
+        "enabled": loose(
+            {"type": "boolean", "description": "false leaves the stage out", "default": True}
+        ),
+        "description": {"type": "string", "description": "a word for people"},
     }
 
 
-def _options(cls: type[Stage]) -> dict[str, Any]:
-    """The options of a class, none of them required: a for_each spreads them over places."""
-    whole = _ordered(model_of(cls).model_json_schema())
-    whole = _inlined(whole, whole.pop("$defs", {}))
-    return {
-        "type": "object",
-        "description": (cls.__doc__ or "").strip().partition("\n")[0],
-        "properties": {name: _loose(s) for name, s in whole.get("properties", {}).items()},
-        "additionalProperties": False,
-    }
-
-
-def _stage(kind: str, options: dict[str, Any]) -> dict[str, Any]:
+def _stage(kind: str, told: dict[str, Any]) -> dict[str, Any]:
     """What a stage of one kind may and must hold."""
-    cls, ref = stage_class(kind), f"#/$defs/options.{kind}"
+    ref = f"#/$defs/options.{kind}"
     reserved: dict[str, Any] = dict.fromkeys(_reserved(), True)
-    required = [name for name, f in model_of(cls).model_fields.items() if f.is_required()]
+    required = [option["name"] for option in told["options"] if option["required"]]
     must: dict[str, Any] = {"required": required} if required else {}
-    if cls.role == "producer":
+    if told["role"] == "producer":
         reserved["inputs"] = False
         reserved["for_each"] = {
             "additionalProperties": {"anyOf": [{"$ref": ref}, {"type": "null"}]}
@@ -169,57 +216,12 @@ def _stage(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     else:
         reserved["for_each"] = False
     return {
-        "description": options["description"],
+        "description": told["summary"],
         "properties": {
             "kind": True,
             **reserved,
-            **{name: {"$ref": f"{ref}/properties/{name}"} for name in options["properties"]},
+            **{name: {"$ref": f"{ref}/properties/{name}"} for name in told["schema"]["properties"]},
         },
         "additionalProperties": False,
         **must,
     }
-
-
-def _ordered(value: Any) -> Any:
-    """Choices in one order: that of a Literal depends on which equal one was made first."""
-    if isinstance(value, dict):
-        return {k: sorted(v) if k == "enum" else _ordered(v) for k, v in value.items()}
-    return [_ordered(v) for v in value] if isinstance(value, list) else value
-
-
-def _inlined(value: Any, defs: dict[str, Any]) -> Any:
-    """With what a typed dict holds in the place where it is named."""
-    if isinstance(value, dict):
-        named = defs.get(value.get("$ref", "").rpartition("/")[2])
-        if named is not None:
-            value = {**named, **{k: v for k, v in value.items() if k != "$ref"}}
-        return {k: _inlined(v, defs) for k, v in value.items()}
-    return [_inlined(v, defs) for v in value] if isinstance(value, list) else value
-
-
-def _loose(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with a variable allowed for every scalar in it, however deep."""
-    schema = {k: v for k, v in schema.items() if k != "title"}
-    outer: dict[str, Any] = {k: schema.pop(k) for k in ("description", "default") if k in schema}
-    return {**outer, **_with_variables(schema)}
-
-
-def _with_variables(schema: dict[str, Any]) -> dict[str, Any]:
-    if "anyOf" in schema:
-        branches = [_with_variables(b) for b in schema["anyOf"]]
-        flat = [inner for b in branches for inner in b.get("anyOf", [b])]
-        return {**schema, "anyOf": [b for i, b in enumerate(flat) if b not in flat[:i]]}
-    if schema.get("type") == "object":
-        inside = {
-            k: _loose(v) if k == "additionalProperties" and isinstance(v, dict) else v
-            for k, v in schema.items()
-        }
-        if "properties" in inside:
-            inside["properties"] = {k: _loose(v) for k, v in inside["properties"].items()}
-        return inside
-    if schema.get("type") == "array":
-        items = schema.get("items")
-        return {**schema, "items": _loose(items)} if isinstance(items, dict) else schema
-    if not schema or schema in ({"type": "string"}, {"type": "null"}):
-        return schema
-    return {"anyOf": [schema, _VARIABLE]}

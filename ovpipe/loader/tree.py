@@ -25,6 +25,7 @@ from ovpipe.spec import Place
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 MAX_NODES = 100_000
 MAX_TEXT = 4 * MAX_BYTES
 
@@ -89,8 +90,10 @@ def parse(text: str, file: str = "") -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
-        what = f"not YAML: {error.problem or error.context}"
-        raise _wrong(what, place, _yaml_hint(text, place)) from None
+        problem = error.problem or error.context or ""
+        if "nesting depth" in problem:  # a bound of the parser's own, which looks ahead
+            raise _wrong(_TOO_DEEP, place) from None
+        raise _wrong(f"not YAML: {problem}", place, _yaml_hint(text, place)) from None
     except yaml.YAMLError as error:
         raise _wrong(f"not YAML: {str(error).splitlines()[0]}", Place(file, 1, 1)) from None
     except UnicodeEncodeError:  # a text from Python may hold halves of surrogate pairs
@@ -161,7 +164,7 @@ class _Composer:
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
         place = self._place(event)
         if depth > MAX_DEPTH:
-            raise _wrong(f"nested deeper than {MAX_DEPTH} levels", place)
+            raise _wrong(_TOO_DEEP, place)
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 raise _wrong(f"alias '*{event.anchor}' has no anchor before it", place)

@@ -51,6 +51,11 @@ class Address:
     """Whether `live` is known, rather than guessed until the source is open."""
     opened: str = field(default="", repr=False)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is of this machine's files, and no camera."""
+        return self.path is not None and not self.device
+
 
 def address(url: str, username: str = "", password: str = "", live: bool | None = None) -> Address:
     """What `url` means. PreflightError where it means nothing that can be read."""

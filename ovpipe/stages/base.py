@@ -21,6 +21,7 @@ any other array (copied once into shared memory).
 from __future__ import annotations
 
 import inspect
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field
@@ -43,6 +44,9 @@ class Context(Protocol):
     """Name of the stage in the pipeline."""
     stream: str
     """Key of the stream that this producer makes, as `cam` or `cam/gate`."""
+    run: str
+    """A name of this run that no other run has, whatever machine it is on; the same after a
+    restart of the stage."""
     first_seq: int
     """Number of the first frame to make: 0, or where a process that died had come to. A source
     that can begin there does; of one that numbers its frames itself the earlier ones are left
@@ -87,6 +91,7 @@ class LocalContext:
     ) -> None:
         self.stage = stage
         self.stream = stream or stage
+        self.run = secrets.token_hex(8)
         self.first_seq = 0
         self.inputs = inputs or {}
         self.stopping = False

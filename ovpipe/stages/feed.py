@@ -12,11 +12,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ovpipe.errors import PreflightError
 from ovpipe.stages.media import library, nanoseconds, pictures, reason
+from ovpipe.stages.packets import Origin, Packet, Tap
 
 _AHEAD = 2  # pictures that may wait: more would only grow old
 _TICK_S = 0.1
@@ -36,19 +37,33 @@ class Over(Disconnected):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture, when it was captured (monotonic clock), its time in the source."""
+    """A decoded picture, when it was captured (monotonic clock), its time in the source.
+
+    `first_ns`: what was taken off that time; `origin`, `packets`: where they are asked for.
+    """
 
     picture: Any
     captured_ns: int
     pts_ns: int | None
     fps: float
+    first_ns: int = 0
+    origin: Origin | None = None
+    packets: tuple[Packet, ...] = ()
 
 
 class Feed:
     """Pictures of one connection. `connect` opens the container; called on the thread."""
 
-    def __init__(self, connect: Callable[[], Any], *, endless: bool, keyframes: bool) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        *,
+        endless: bool,
+        keyframes: bool,
+        packets: bool = False,
+    ) -> None:
         self._connect = connect
+        self._packets = packets
         self._endless = endless
         self._keyframes = keyframes
         self._closing = threading.Event()
@@ -106,11 +121,19 @@ class Feed:
         base, origin = stream.time_base, stream.start_time
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         fps = fps if 0 < fps <= 1000 else 0.0  # a clock rate, where none is told
-        for picture in pictures(container, self._closing.is_set, self._error, patient=False):
+        tap = Tap(stream, time.monotonic_ns()) if self._packets else None
+        closing = self._closing.is_set
+        for picture in pictures(container, closing, self._error, patient=False, tap=tap):
             now = time.monotonic_ns()
             pts = picture.pts
             pts_ns = None if pts is None else nanoseconds(pts - (origin or 0), base)
-            if not self._put(Picture(picture, now, pts_ns, fps)):
+            item = Picture(picture, now, pts_ns, fps)
+            if tap is not None:
+                first_ns = nanoseconds(origin or 0, base) or 0
+                item = replace(
+                    item, first_ns=first_ns, origin=tap.origin, packets=tuple(tap.pending.take())
+                )
+            if not self._put(item):
                 return
 
     def _error(self) -> None:

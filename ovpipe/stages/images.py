@@ -11,29 +11,26 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from ovpipe.detections import Detection
+from ovpipe.detections import Detections
 from ovpipe.errors import FrameError, PreflightError
 from ovpipe.frame import Frame
-from ovpipe.options import Duration
-from ovpipe.stages.base import Consumer
 from ovpipe.stages.paths import FULL, prepare, safe_name
+from ovpipe.stages.selective import Selective
 
 _FIELD = re.compile(r"{(\w*)}")
 _FIELDS = ("stream", "seq", "time", "label", "n")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_NS = 10**9
 
 
-class Images(Consumer):
+class Images(Selective):
     """Writes pictures as files: snapshots, or a crop of each object found."""
 
     requires: ClassVar[dict[str, str]] = {"cv2": "draw"}
@@ -45,19 +42,10 @@ class Images(Consumer):
         "crops {label} and {n} (from 0, within the frame) are filled in",
     ]
     crops: Annotated[bool, "a picture of each object found instead of the whole frame"] = False
-    found: Annotated[bool, "only frames in which something was found"] = False
-    labels: Annotated[list[str], "only these are something; none: all are"] = field(
-        default_factory=list
-    )
-    score: Annotated[float, Ge(0), Le(1), "what scores less is nothing"] = 0.0
-    every: Annotated[Duration, Ge(0), "of each stream, one frame in so long at most"] = 0.0
     quality: Annotated[int, Ge(1), Le(100), "of JPEG and WebP"] = 90
-
-    _last_ns: Any = None
 
     def open(self) -> None:
         """Check the pattern; create the folder."""
-        self._last_ns = {}
         for name in _FIELD.findall(self.path):
             if name not in _FIELDS:
                 raise PreflightError(
@@ -80,8 +68,8 @@ class Images(Consumer):
     def consume(self, frame: Frame) -> None:
         """Write what of the frame is to be written."""
         image = frame.image
-        wanted = [d for d in frame.detections or () if self._wanted(d)]
-        if image is None or ((self.found or self.crops) and not wanted) or not self._due(frame):
+        wanted = self.select(frame, self.found or self.crops) if image is not None else None
+        if image is None or wanted is None:
             return
         pixels: NDArray[np.uint8] = image.gray() if image.format == "gray" else image.bgr()
         parts = self._crops(pixels, wanted) if self.crops else [("", 0, pixels)]
@@ -94,19 +82,9 @@ class Images(Consumer):
                     raise FrameError(f"no space for '{path}'", "disk_full") from error
                 raise
 
-    def _wanted(self, found: Detection) -> bool:
-        return found.score >= self.score and (not self.labels or found.label in self.labels)
-
-    def _due(self, frame: Frame) -> bool:
-        last = self._last_ns.get(frame.stream)
-        if last is not None and 0 <= frame.captured_ns - last < self.every * _NS:
-            return False
-        self._last_ns[frame.stream] = frame.captured_ns
-        return True
-
     @staticmethod
     def _crops(
-        pixels: NDArray[np.uint8], wanted: list[Detection]
+        pixels: NDArray[np.uint8], wanted: Detections
     ) -> Iterator[tuple[str, int, NDArray[np.uint8]]]:
         """What of the boxes lies in the picture."""
         height, width = pixels.shape[:2]
@@ -132,9 +110,14 @@ class Images(Consumer):
     def _encoded(self, path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         import cv2
 
-        options = [cv2.IMWRITE_JPEG_QUALITY, self.quality, cv2.IMWRITE_WEBP_QUALITY, self.quality]
+        suffix = path.suffix.lower()
+        options = []  # one that is another format's makes OpenCV complain on standard error
+        if suffix in (".jpg", ".jpeg"):
+            options = [cv2.IMWRITE_JPEG_QUALITY, self.quality]
+        elif suffix == ".webp":
+            options = [cv2.IMWRITE_WEBP_QUALITY, self.quality]
         try:
-            good, data = cv2.imencode(path.suffix.lower(), pixels, options)
+            good, data = cv2.imencode(suffix, pixels, options)
         except cv2.error as error:  # beyond what the format can hold
             raise FrameError(f"'{path}' cannot be encoded: {error}", "malformed") from error
         if not good:

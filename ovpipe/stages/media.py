@@ -119,8 +119,11 @@ def pictures(
     stopping: Callable[[], bool],
     count_error: Callable[[], None],
     patient: bool = True,
+    tap: Callable[[Any], None] | None = None,
 ) -> Iterator[Any]:
     """Decoded pictures of the first video stream, until its end or `stopping`.
+
+    `tap`: given each packet before it is decoded.
 
     Each packet that cannot be decoded is counted, and the rest goes on; a demuxer that fails
     several times on end has ended. Not `patient`: a demuxer's error is raised.
@@ -147,6 +150,8 @@ def pictures(
         demux_failures = 0
         if packet.size:
             packets += 1
+            if tap is not None:
+                tap(packet)
             if packet.pts is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * stream.time_base))
         try:

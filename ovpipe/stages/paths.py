@@ -20,6 +20,15 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MAX_NAME_BYTES = 150
 
 
+def cache_folder(cache: str) -> Path:
+    """Where compiled models are kept: `cache`, or the default where it is "".
+
+    RuntimeError where that is below a home that there is not.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache or f"{base}/ovpipe/models").expanduser()
+
+
 def for_stream(pattern: str, stream: str) -> Path:
     """The path of one stream's file."""
     return Path(pattern.replace(STREAM, safe_name(stream))).expanduser()

@@ -17,7 +17,6 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -34,6 +33,7 @@ from ovpipe.image import pixel_shape
 from ovpipe.options import Duration, Size
 from ovpipe.stages.base import Producer
 from ovpipe.stages.camera import Timing
+from ovpipe.stages.child import launched
 from ovpipe.stages.feed import Disconnected
 from ovpipe.stages.media import check_size
 from ovpipe.stages.watch import Watch
@@ -43,14 +43,6 @@ _TICK_S = 0.1
 _FIRST_FRAME_S = 10.0
 _PIPE_BYTES = 1 << 20
 _GRACE_S = 0.5
-# The kernel ends the command with the thread that started it: no way out leaves it behind.
-_LAUNCH = (
-    "import ctypes, os, sys\n"
-    "ctypes.CDLL(None).prctl(1, 9)\n"
-    "if os.getppid() != int(sys.argv[1]): os._exit(1)\n"
-    "try: os.execvp(sys.argv[2], sys.argv[2:])\n"
-    "except OSError as error: sys.exit(f'{sys.argv[2]}: {error.strerror}')\n"
-)
 
 
 class Pipe(Producer):
@@ -138,7 +130,7 @@ class _Command:
         self._filled = 0
         self._began_ns = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-IS", "-c", _LAUNCH, str(os.getpid()), *words],
+            launched(words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             process_group=0,

@@ -1,7 +1,8 @@
 """Recording: one video file being written, frame by frame.
 
 Law: times in the file begin at 0 and rise strictly; the file ends with whole blocks, also where
-the disk is full; a file of which nothing plays does not stay.
+the disk is full; a file of which nothing plays does not stay. What is written to is a file on the
+disk, or whatever takes the blocks of one (`ovpipe.stages.hls`, `ovpipe.stages.publish`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import io
 import logging
 import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -18,12 +21,17 @@ import numpy as np
 
 from ovpipe.frame import Frame, Image, Matrix
 from ovpipe.stages.media import library
+from ovpipe.stages.packets import header_of
 
+_FRAGMENTS = "frag_keyframe+empty_moov+default_base_moof"
 _CONTAINER = {
-    "mp4": {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
-    "matroska": {"cluster_time_limit": "1000", "flush_packets": "1"},
+    "mp4": ("mp4", {"movflags": _FRAGMENTS, "flush_packets": "1"}),
+    "matroska": ("matroska", {"cluster_time_limit": "1000", "flush_packets": "1"}),
+    "hls": ("mp4", {"movflags": f"{_FRAGMENTS}+skip_trailer", "flush_packets": "1"}),
+    "nut": ("nut", {"flush_packets": "1"}),
 }
 _CLOCK = 60_000  # ticks per second: whole numbers for 24, 25, 29.97, 30 fps and milliseconds
+Hook = Callable[[float, bool], None]
 _log = logging.getLogger("ovpipe")
 
 
@@ -62,14 +70,85 @@ class Encoding(NamedTuple):
     gop_s: float
 
 
-class Recording:
-    """One file being written. Raises OSError where the disk is full."""
+class Output(ABC):
+    """One container being written. Raises OSError where the disk is full.
 
-    def __init__(self, file: io.FileIO | io.BytesIO, kind: Kind, how: Encoding) -> None:
+    `hook`: called after each packet with its time in the file, in seconds, and whether it is a
+    key frame's: then all before that one is written.
+    """
+
+    def __init__(
+        self,
+        file: io.RawIOBase | io.BytesIO,
+        container: str,
+        hook: Hook | None = None,
+    ) -> None:
+        self.file = file
+        self._hook = hook
+        form, options = _CONTAINER[container]
+        self._container = library().open(file, "w", format=form, options=dict(options))
+
+    @property
+    @abstractmethod
+    def header(self) -> bytes:
+        """What is to be known to write its packets elsewhere; after `start`."""
+
+    def start(self) -> None:
+        """Write the header now, rather than with the first packet."""
+        self._run(self._container.start_encoding)
+
+    def finish(self) -> None:
+        """Write what is still held, and close."""
+        try:
+            self._flush()
+            self._run(self._container.close)
+        except OSError as error:
+            _log.warning("the end of %s is lost: %s", _name(self.file), error)
+            self.abandon()
+        self.file.close()
+
+    def abandon(self) -> None:
+        """Give the file up as it is; where nothing of it plays, it goes."""
+        with suppress(OSError):
+            self._run(self._container.close)
+        self.file.close()
+        if isinstance(self.file, io.FileIO) and not _plays(Path(self.file.name)):
+            with suppress(OSError):
+                os.unlink(self.file.name)
+
+    def _flush(self) -> None:
+        """Write what is held before the end."""
+
+    def _mux(self, packet: Any) -> None:
+        # Read first: to write a packet is to change its times, and to give it away.
+        at_s, key = float(packet.pts * packet.time_base), packet.is_keyframe
+        self._run(self._container.mux, packet)
+        if self._hook is not None:
+            self._hook(at_s, key)
+
+    def _run(self, call: Callable[..., None], *arguments: Any) -> None:
+        try:
+            call(*arguments)
+        except library().error.FFmpegError:
+            # What the file said, where FFmpeg has made an error of its own of it.
+            cause = getattr(self.file, "error", None)
+            if cause is not None:
+                raise cause from None
+            raise
+
+
+class Recording(Output):
+    """Frames, encoded into one file."""
+
+    def __init__(
+        self,
+        file: io.RawIOBase | io.BytesIO,
+        kind: Kind,
+        how: Encoding,
+        hook: Hook | None = None,
+    ) -> None:
+        super().__init__(file, how.container, hook)
         self.kind = kind
-        self._file = file
-        options = dict(_CONTAINER[how.container])
-        self._container = library().open(file, "w", format=how.container, options=options)
         rate = Fraction(how.rate).limit_denominator(1001)
         stream = self._container.add_stream(how.codec, rate=rate, options=dict(how.options))
         stream.width, stream.height, stream.pix_fmt = kind.width, kind.height, "yuv420p"
@@ -86,6 +165,15 @@ class Recording:
         self._last: int | None = None
         self._key = 0
 
+    @property
+    def header(self) -> bytes:
+        """As `ovpipe.stages.packets` makes it."""
+        return header_of(self._stream)
+
+    def elapsed_s(self, frame: Frame) -> float:
+        """How long the file would be before this frame."""
+        return self._ticks(frame.pts_ns) / _CLOCK
+
     def write(self, frame: Frame) -> None:
         """Encode one frame at its time."""
         assert frame.image is not None
@@ -96,46 +184,12 @@ class Recording:
             picture.pict_type = 1  # I: frames may come slower than their rate says
             self._key = ticks
         self._last = ticks
-        self._mux(self._stream.encode(picture))
+        for packet in self._stream.encode(picture):
+            self._mux(packet)
 
-    def finish(self) -> None:
-        """Write what the encoder still holds, and close."""
-        try:
-            self._mux(self._stream.encode())
-            self._close()
-        except OSError as error:
-            _log.warning("the end of %s is lost: %s", self._file.name, error)
-            self.abandon()
-        self._file.close()
-
-    def abandon(self) -> None:
-        """Give the file up as it is; where nothing of it plays, it goes."""
-        with suppress(OSError):
-            self._close()
-        self._file.close()
-        if isinstance(self._file, io.FileIO) and not _plays(Path(self._file.name)):
-            with suppress(OSError):
-                os.unlink(self._file.name)
-
-    def _mux(self, packets: list[Any]) -> None:
-        try:
-            for packet in packets:
-                self._container.mux(packet)
-        except library().error.FFmpegError:
-            self._raise_cause()
-            raise
-
-    def _close(self) -> None:
-        try:
-            self._container.close()
-        except library().error.FFmpegError:
-            self._raise_cause()
-            raise
-
-    def _raise_cause(self) -> None:
-        """What the file said, where FFmpeg has made an error of its own of it."""
-        if isinstance(self._file, File) and self._file.error is not None:
-            raise self._file.error
+    def _flush(self) -> None:
+        for packet in self._stream.encode():
+            self._mux(packet)
 
     def _ticks(self, pts_ns: int | None) -> int:
         """Time in the file: from 0, rising; a step back in the source goes on one step later."""
@@ -168,6 +222,10 @@ class File(io.FileIO):
             self.truncate(self.tell() - written)
             raise
         return len(block)
+
+
+def _name(file: Any) -> str:
+    return str(getattr(file, "name", "the recording"))
 
 
 def _plays(path: Path) -> bool:

@@ -17,7 +17,7 @@ BT.601, as swscale reads it. Pictures are turned upright as the file says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import field
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,8 @@ from ovpipe.stages.media import (
     reason,
     unreadable,
 )
+from ovpipe.stages.pace import paced
+from ovpipe.stages.packets import NAME, Origin, Packet, Parcel, Pending, Tap, packed
 from ovpipe.stages.timeline import Timeline
 from ovpipe.stages.watch import Watch
 
@@ -78,8 +80,10 @@ class Video(Producer):
     )
     hwaccel: Annotated[str, "decode with hardware: auto, cuda, vaapi, qsv ...; or none"] = "none"
     keyframes: Annotated[bool, "decode key frames only"] = False
+    packets: Annotated[bool, "give the compressed packets along, for `record: original`"] = False
     fps: Annotated[float, Ge(0), "at most so many frames per second of video; 0: all"] = 0.0
     loop: Annotated[bool, "begin again at the end"] = False
+    pace: Annotated[bool, "play a file at its own speed, as a camera would give it"] = False
     start: Annotated[Duration, Ge(0), "where in the video to begin"] = 0.0
     duration: Annotated[Duration | None, "how much of the video to play; default: to its end"] = (
         None
@@ -90,6 +94,7 @@ class Video(Producer):
     _paths: tuple[Path, ...] = ()
     _stills: bool = False
     _source: Address | None = None
+    _connects: bool = False  # it is connected to, and again when it goes away
     _endless: bool = False
     _hardware: Any = None
     _first: Any = None
@@ -98,17 +103,19 @@ class Video(Producer):
     _slot: int | None = None
     _errors: Any = None
     _skip: int = 0
+    _round: int = 0
 
     def __post_init__(self) -> None:
         """Whether the source is live, where the user does not say."""
-        self._endless = bool(self.live)
+        self._endless, wished = bool(self.live), self.live
         try:
             self._source = address(self.url, self.username, self.password, self.live)
         except PreflightError:
             self.live = bool(self.live)  # open() says what is wrong
         else:
             self._endless = self._source.live and self._source.certain
-            self.live = self._source.live
+            self._connects = self._source.live and not (self.pace and self._source.is_file)
+            self.live = self._connects or (self.pace and wished is not False)
 
     @property
     def frame_bytes(self) -> int:
@@ -130,10 +137,10 @@ class Video(Producer):
         self._errors = library().error.FFmpegError
         self._hardware = accelerator(self.hwaccel)
         source = address(self.url, self.username, self.password, self.live)
-        if self.live:
-            if self.loop or self.start or self.duration is not None:
+        if self._connects:
+            if self.loop or self.pace or self.start or self.duration is not None:
                 raise PreflightError(
-                    f"'{source.shown}' is live: it has no loop, start or duration; "
+                    f"'{source.shown}' is live: it has no loop, pace, start or duration; "
                     "if it is a file, say `live: false`"
                 )
             return
@@ -160,9 +167,12 @@ class Video(Producer):
     def frames(self) -> Iterator[Frame]:
         """All frames; with `loop`, for ever, with times that go on rising."""
         assert self._source is not None
-        if self.live:
-            yield from self._watched(self._source)
-            return
+        if self._connects:
+            return self._watched(self._source)
+        return paced(self._played(), self.context, self.fps) if self.pace else self._played()
+
+    def _played(self) -> Iterator[Frame]:
+        """Frames of what has an end."""
         self._skip = first = self.context.first_seq
         given = True
         while given and not self.context.stopping:
@@ -198,20 +208,34 @@ class Video(Producer):
         """Frames of a live source, through all its absences."""
         how = how_to_open(source, self.transport, self.timeout, self.options)
         connect = partial(open_address, source.shown, how, self.timeout, self._hardware)
-        feed = partial(Feed, connect, endless=self._endless, keyframes=self.keyframes)
+        feed = partial(
+            Feed,
+            connect,
+            endless=self._endless,
+            keyframes=self.keyframes,
+            packets=self.packets,
+        )
+        pending, origin = Pending(), None
         line = Timeline()
         silence_s = max(self.timeout, _KEYFRAMES_SILENCE_S if self.keyframes else 0.0)
         timing = Timing(silence_s, 2 * self.timeout + max(silence_s, _FIRST_FRAME_S))
         watch: Watch[Picture] = Watch(self.context, source.shown, feed, timing, line.restart)
         for got in watch.frames():
             pts_ns = line.place(got.pts_ns, got.captured_ns)
+            if got.origin != origin:  # of the connection before, none is left
+                pending, origin = Pending(), got.origin
+            pending.add(got.packets)
             if self.fps and not self._due(pts_ns, round(_NS / got.fps) if got.fps else 0):
                 continue
+            offset_ns = None if got.pts_ns is None else pts_ns - got.pts_ns - got.first_ns
+            arrays = self._carried(origin, offset_ns, pending.take())
             image = self._image(got.picture)
             fps = min(self.fps or got.fps, got.fps or self.fps)
             meta = {"fps": fps} if fps else {}
-            yield Frame(image=image, pts_ns=pts_ns, captured_ns=got.captured_ns, meta=meta)
-            del image  # or the slot stays loaned while the next frame is waited for
+            yield Frame(
+                image=image, arrays=arrays, pts_ns=pts_ns, captured_ns=got.captured_ns, meta=meta
+            )
+            del image, arrays  # or the slot stays loaned while the next frame is waited for
 
     def _opened(self, source: Address) -> Any:
         """The container of an address that is no live source."""
@@ -260,7 +284,21 @@ class Video(Producer):
         meta = {"fps": fps} if fps else {}
         start_ns = round(self.start * _NS)
         stop_ns = None if self.duration is None else start_ns + round(self.duration * _NS)
-        for picture in self._pictures(container):
+        tap = Tap(stream, self._round) if self.packets else None
+        self._round += 1
+        held: list[tuple[Any, int | None, list[Packet]]] = []
+
+        def give(rest: Sequence[Packet] = ()) -> Frame | None:
+            picture, pts_ns, taken = held.pop()
+            if self._skipped():
+                return None
+            arrays = {}
+            if tap is not None:
+                offset_ns = self._offset_ns - (nanoseconds(origin or 0, base) or 0)
+                arrays = self._carried(tap.origin, offset_ns, [*taken, *rest])
+            return Frame(image=self._image(picture), arrays=arrays, pts_ns=pts_ns, meta=meta)
+
+        for picture in self._pictures(container, tap):
             pts = picture.pts
             if pts is not None and origin is None:
                 origin = pts
@@ -269,15 +307,27 @@ class Video(Producer):
                 if pts_ns < start_ns:
                     continue
                 if stop_ns is not None and pts_ns >= stop_ns:
-                    return
+                    break
                 pts_ns += self._offset_ns
                 self._end_ns = max(self._end_ns, pts_ns + step_ns)
                 if self.fps and not self._due(pts_ns, step_ns):
                     continue
-            if self._skipped():
-                yield None
-            else:
-                yield Frame(image=self._image(picture), pts_ns=pts_ns, meta=meta)
+            if held:
+                yield give()
+            held.append((picture, pts_ns, [] if tap is None else tap.pending.take()))
+            if tap is None:
+                yield give()
+        if held:  # the last one takes along what came after it
+            assert tap is not None
+            yield give(tap.pending.take())
+
+    def _carried(
+        self, origin: Origin | None, offset_ns: int | None, packets: list[Packet]
+    ) -> dict[str, NDArray[Any]]:
+        """The arrays of a frame beside its image."""
+        if origin is None:
+            return {}
+        return {NAME: packed(Parcel(origin, offset_ns, packets), self.loan)}
 
     def _due(self, pts_ns: int, step_ns: int) -> bool:
         """One frame for each 1/fps of time.
@@ -290,8 +340,8 @@ class Video(Producer):
         self._slot = slot
         return due
 
-    def _pictures(self, container: Any) -> Iterator[Any]:
-        return pictures(container, lambda: self.context.stopping, self._lost)
+    def _pictures(self, container: Any, tap: Tap | None = None) -> Iterator[Any]:
+        return pictures(container, lambda: self.context.stopping, self._lost, tap=tap)
 
     def _image(self, picture: Any) -> Image:
         """The decoder's picture in a loaned array, in our format, size and orientation."""

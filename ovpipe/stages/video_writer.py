@@ -1,4 +1,9 @@
-"""VideoWriter: a video file per stream, playable up to its last second whatever happens.
+"""VideoWriter: streams recorded as files, shown as HLS, or published at a server.
+
+    path: rec/{stream}.mp4                    a file a stream, playable whatever ends it
+    path: rec/{stream}/{time:%H-%M-%S}.mp4    with `segment: 1m`, a file a minute
+    path: www/{stream}/index.m3u8             HLS
+    path: rtsp://host/{stream}                published
 
 mp4 is written in fragments and mkv in clusters, each beginning at a keyframe, at least one every
 `gop`; each is handed to the system when it is whole. So after SIGKILL the file plays, without
@@ -6,23 +11,25 @@ what the encoder and the last fragment held.
 
 Law: within a file times rise strictly, and size, matrix and range stay; where these change, the
 next file begins (`yard-2.mp4`). A file that exists is not touched, unless `overwrite` says so,
-and then only what was there before the run. Where the disk is full, frames fail with `disk_full`,
-the file ends with the last block that found room, and the next one begins once there is space; the
-frames that the encoder held at that moment are in no file.
+and then only what was there before the run. Where the disk is full, the oldest files make room if
+`keep` says how much may stay; else frames fail with `disk_full`, the file ends with the last block
+that found room, and the next one begins once there is space; the frames that the encoder held at
+that moment are in no file.
 
 An I420 frame goes to the encoder as it is; other formats are converted by swscale. H.264 takes
-even sizes only: an odd column or row is cut off.
+even sizes only: an odd column or row is cut off. With `record: original` no picture is touched:
+the packets that the source sent are written (`ovpipe.stages.remux`).
 """
 
 from __future__ import annotations
 
-import errno
 import io
-import os
-import shutil
+import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le
@@ -30,26 +37,48 @@ from annotated_types import Ge, Gt, Le
 from ovpipe.errors import FrameError, PreflightError
 from ovpipe.frame import Frame, Image
 from ovpipe.options import Duration
+from ovpipe.stages.address import Transport
 from ovpipe.stages.base import Consumer
+from ovpipe.stages.hls import Hls
 from ovpipe.stages.media import library
-from ovpipe.stages.paths import FULL, for_stream, prepare, unwritable
-from ovpipe.stages.recording import Encoding, File, Kind, Recording
+from ovpipe.stages.naming import Facts, Pattern
+from ovpipe.stages.packets import Parcel
+from ovpipe.stages.paths import FULL, prepare
+from ovpipe.stages.publish import FORMATS, Publish, scheme_of
+from ovpipe.stages.recording import Encoding, Kind, Output, Recording
+from ovpipe.stages.remux import Copy, Follow, parcel_in
+from ovpipe.stages.retention import Keep
+from ovpipe.stages.segments import Files, Target
 
-_FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
+_FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".m3u8": "hls"}
 _NOMINAL_FPS = 25.0
 _RETRY_S = 1.0
-# With less, no block of a file would fit, which shows only when the encoder gives the first one.
-_LEAST_FREE_BYTES = 2**16
+_HLS_SEGMENT_S = 4.0
+_EARLY_S = 1e-6
+Make = Callable[[Any], Output]
+"""A file, or what takes the blocks of one -> the recording in it."""
 
 
 class VideoWriter(Consumer):
-    """Writes frames to mp4 or mkv files that survive being killed."""
+    """Records streams as mp4 or mkv files, shows them as HLS, or publishes them (RTSP, RTMP)."""
 
     one_process: ClassVar[bool] = True
 
     requires: ClassVar[dict[str, str]] = {"av": "video"}
 
-    path: Annotated[str, ".mp4 or .mkv; {stream} in it is the name of the stream"]
+    path: Annotated[
+        str,
+        ".mp4, .mkv or .m3u8, or an rtsp: or rtmp: address; {stream}, {time:%H-%M-%S}, {n}, {seq} "
+        "and {label} in it are filled in",
+    ]
+    record: Annotated[
+        Literal["encoded", "original"],
+        "encoded: the frames; original: the packets of the source as they came",
+    ] = "encoded"
+    segment: Annotated[Duration, Ge(0), "begin a new file after so long; 0: one file"] = 0.0
+    keep: Annotated[Keep | None, "with segment: how much stays; the oldest are deleted"] = None
+    window: Annotated[Duration, Gt(0), "of HLS: how much the playlist shows"] = 60.0
+    utc: Annotated[bool, "{time} is UTC rather than local time"] = False
     codec: Annotated[str, "encoder, as FFmpeg calls it"] = "libx264"
     quality: Annotated[int, Ge(0), Le(63), "constant rate factor: lower is better and larger"] = 23
     preset: Annotated[str, "speed of the encoder, for x264 and x265"] = "veryfast"
@@ -58,87 +87,218 @@ class VideoWriter(Consumer):
     overwrite: Annotated[bool, "replace files of earlier runs; else take the next free name"] = (
         False
     )
+    username: Annotated[str, "name for an address"] = ""
+    password: Annotated[str, "password for an address; use a variable"] = ""
+    transport: Annotated[Transport, "how RTSP carries its packets"] = "tcp"
+    timeout: Annotated[Duration, Gt(0), "after so long a server that takes nothing is left"] = 5.0
 
+    _target: Any = None
     _recordings: Any = None
-    _written: Any = None
+    _follows: Any = None
+    _reasons: Any = None
     _retry_s: float = 0.0
+    _wall_s: Any = None
 
     def open(self) -> None:
         """Try folder, container and codec. PreflightError for whatever cannot be."""
-        self._recordings, self._written = {}, set()
+        self._recordings, self._follows, self._reasons = {}, {}, {}
         library()
-        if Path(self.path).suffix.lower() not in _FORMATS:
-            raise PreflightError(
-                f"path '{self.path}': the end of the name chooses the container: .mp4 or .mkv"
-            )
-        prepare(self.path)
-        self._try_codec()
+        self._target = self._chosen(scheme_of(self.path))
+        if self.record == "encoded":
+            self._try_codec()
+        self._target.open()
 
     def consume(self, frame: Frame) -> None:
-        """Encode the frame; FrameError for a frame that has no image or finds no space."""
-        image = frame.image
-        if image is None or image.width < 2 or image.height < 2:
-            raise FrameError("the frame has no image to write", "malformed")
-        kind = Kind.of(image)
-        recording = self._recordings.get(frame.stream)
-        if recording is not None and recording.kind != kind:
-            self.end_of_stream(frame.stream)
-            recording = None
+        """Write the frame; FrameError for one that has no image or finds no space."""
+        kind: object
+        if self.record == "original":
+            parcel = parcel_in(frame)
+            follow = self._follows.setdefault(frame.stream, Follow())
+            kind = parcel.origin.header, parcel.origin.base
+            pieces: list[Any] = [(packet, parcel.offset_ns) for packet in follow.take(parcel)]
+            make: Make = partial(self._copy, parcel)
+        else:
+            image = frame.image
+            if image is None or image.width < 2 or image.height < 2:
+                raise FrameError("the frame has no image to write", "malformed")
+            kind, pieces = Kind.of(image), [frame]
+            make = partial(self._encoded, frame)
         try:
-            if recording is None:
-                recording = self._begin(frame, kind)
-            recording.write(frame)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            self._retry_s = time.monotonic() + _RETRY_S
-            broken = self._recordings.pop(frame.stream, None)
-            if broken is not None:
-                broken.abandon()
-                self._written = {path for path in self._written if path.exists()}
-            raise FrameError(f"no space for '{self.path}'", "disk_full") from error
+            self._write(frame, kind, pieces, make)
+        except FrameError as error:
+            if self.record == "original":
+                self._follows[frame.stream].lose()
+                self._reasons[frame.stream] = error.reason
+            raise
+        if not pieces and parcel.packets:
+            raise FrameError(
+                "its packets need a key frame before them, which is waited for",
+                self._reasons.get(frame.stream, "decode_error"),
+            )
+        self._reasons.pop(frame.stream, None)
 
     def end_of_stream(self, stream: str) -> None:
         """Finish the stream's file."""
-        recording = self._recordings.pop(stream, None)
-        if recording is not None:
-            recording.finish()
+        self._end(stream)
+        try:
+            self._target.end_of_stream(stream)
+        except OSError as error:
+            self._log.warning("%s: the end cannot be written: %s", stream, error.strerror)
+        follow = self._follows.pop(stream, None)
+        if follow is not None and follow.left_out:
+            self._log.warning(
+                "%s: %d packets are not recorded: a key frame before them was missing",
+                stream, follow.left_out,
+            )  # fmt: skip
 
     def close(self) -> None:
         """Finish all files."""
-        for stream in list(self._recordings or ()):
-            self.end_of_stream(stream)
+        if self._target is not None:
+            for stream in [*self._recordings, *self._follows]:
+                self.end_of_stream(stream)
+            self._target.close()
 
-    def _begin(self, frame: Frame, kind: Kind) -> Recording:
+    @property
+    def _log(self) -> logging.Logger:
+        return logging.getLogger(f"ovpipe.{self.context.stage}")
+
+    # -- where it goes ------------------------------------------------------------------
+
+    def _chosen(self, scheme: str) -> Target:
+        """The kind of target that the path names, with what goes with it."""
+        stage = self.context.stage
+        suffix = Path(self.path).suffix.lower()
+        wall_s = self._wall_s or time.time
+        if scheme:
+            if self.segment or self.keep is not None:
+                raise PreflightError("segment and keep are for files; an address has neither")
+            streams = tuple(s for given in self.context.inputs.values() for s in given)
+            return Publish(
+                stage, self.path, self.username, self.password, self.transport, self.timeout,
+                streams,
+            )  # fmt: skip
+        if self.username or self.password:
+            raise PreflightError("username and password are for an address, not for a file")
+        if suffix not in _FORMATS:
+            raise PreflightError(
+                f"path '{self.path}': the end of the name chooses the container: .mp4 or .mkv, "
+                "or .m3u8 for HLS"
+            )
+        if suffix == ".m3u8":
+            if self.keep is not None:
+                raise PreflightError("keep is for files; how much HLS shows is its `window`")
+            pattern = Pattern(self.path, allowed=("stream",))
+            self._prepare(pattern)
+            return Hls(pattern, self.window, self.segment or _HLS_SEGMENT_S, wall_s)
+        if self.keep and not self.segment:
+            raise PreflightError("keep deletes whole files: it needs `segment`, as 1m or 10m")
+        pattern = Pattern(self.path, self.utc)
+        self._prepare(pattern)
+        return Files(stage, pattern, _FORMATS[suffix], self.overwrite, self.keep, wall_s)
+
+    @staticmethod
+    def _prepare(pattern: Pattern) -> None:
+        name = pattern.path(Facts("stream"))
+        prepare(str(pattern.root / name.name if pattern.fields else name))
+
+    # -- one recording after the other --------------------------------------------------
+
+    def _write(self, frame: Frame, kind: object, pieces: list[Any], make: Make) -> None:
+        stream, target = frame.stream, self._target
+        recording = self._recordings.get(stream)
+        if recording is not None and recording.kind != kind:
+            self._end(stream)
+        elif recording is not None and not target.admit(stream, recording.file):
+            self._give_up(stream)
+            raise FrameError("the connection is over", "link_lost")
+        if target.eager and stream not in self._recordings:
+            recording = self._begin(frame, make)
+            target.admit(stream, recording.file)
+        for piece in pieces:
+            try:
+                self._put(frame, piece, make)
+            except OSError as error:
+                self._full(stream, error)
+                again = self._opens(piece) and target.make_room(error)
+                if not again:
+                    raise self._no_space() from error
+                self._retry_s = 0.0
+                try:
+                    self._put(frame, piece, make)
+                except OSError as second:
+                    self._full(stream, second)
+                    raise self._no_space() from second
+
+    def _put(self, frame: Frame, piece: Any, make: Make) -> None:
+        recording = self._recordings.get(frame.stream)
+        if (
+            recording is not None
+            and self.segment
+            and self._opens(piece)
+            and isinstance(self._target, Files)
+            and recording.elapsed_s(piece) >= self.segment - _EARLY_S
+        ):
+            self._end(frame.stream)
+            recording = None
+        if recording is None:
+            recording = self._begin(frame, make)
+        recording.write(piece)
+
+    def _opens(self, piece: Any) -> bool:
+        """Whether a file can begin with it."""
+        return self.record == "encoded" or bool(piece[0].key)
+
+    def _begin(self, frame: Frame, make: Make) -> Any:
         if time.monotonic() < self._retry_s:
-            raise FrameError(f"no space for '{self.path}'", "disk_full")
-        wanted = for_stream(self.path, frame.stream)
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(wanted.parent).free < _LEAST_FREE_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        path, number = wanted, 1
-        while path in self._written or (path.exists() and not self.overwrite):
-            number += 1
-            path = wanted.with_stem(f"{wanted.stem}-{number}")
-        try:
-            file = File(path, "w" if self.overwrite else "x")
-        except OSError as error:
-            if error.errno in FULL:
-                raise
-            raise unwritable(path, error) from None
-        recording = self._recordings[frame.stream] = Recording(file, kind, self._encoding(frame))
-        self._written.add(path)
+            raise self._no_space()
+        file = self._target.begin(frame)
+        recording = self._recordings[frame.stream] = make(file)
+        self._target.begun(recording)
         return recording
+
+    def _copy(self, parcel: Parcel, file: Any) -> Output:
+        return Copy(file, parcel.origin, self._target.container, self._target.hook(file))
+
+    def _encoded(self, frame: Frame, file: Any) -> Output:
+        assert frame.image is not None
+        kind = Kind.of(frame.image)
+        return Recording(file, kind, self._encoding(frame), self._target.hook(file))
+
+    def _end(self, stream: str) -> None:
+        recording = self._recordings.pop(stream, None)
+        if recording is not None:
+            recording.finish()
+            self._target.ended(recording.file)
+
+    def _give_up(self, stream: str) -> None:
+        recording = self._recordings.pop(stream, None)
+        if recording is not None:
+            recording.abandon()
+            self._target.ended(recording.file)
+
+    def _full(self, stream: str, error: OSError) -> None:
+        """The disk is full: what there is of the recording stays. Raises any other error."""
+        if error.errno not in FULL:
+            raise error
+        self._retry_s = time.monotonic() + _RETRY_S
+        self._give_up(stream)
+
+    def _no_space(self) -> FrameError:
+        return FrameError(f"no space for '{self.path}'", "disk_full")
+
+    # -- how it is encoded --------------------------------------------------------------
 
     def _encoding(self, frame: Frame) -> Encoding:
         rate = self.fps or _number(frame.meta.get("fps")) or _NOMINAL_FPS
-        container = _FORMATS[Path(self.path).suffix.lower()]
         options = self._encoder_options()
+        container = self._target.container
         return Encoding(container, self.codec, options, rate, bool(self.fps), self.gop)
 
     def _encoder_options(self) -> dict[str, str]:
         if self.codec in ("libx264", "libx265", "h264", "hevc"):
             options = {"crf": str(self.quality), "preset": self.preset, "forced-idr": "1"}
+            if isinstance(self._target, Publish):
+                options["tune"] = "zerolatency"
             if self.codec in ("libx265", "hevc"):
                 # It writes to stderr by itself; and of a video that is shorter than its B-frames
                 # reach back it gives packets whose decoding time was never set.
@@ -161,15 +321,19 @@ class VideoWriter(Consumer):
             raise PreflightError(f"no video encoder '{self.codec}' here; there are {here}")
         image = Image(np.zeros((64, 64), np.uint8), "gray")
         frame = Frame(image=image)
+        shown = FORMATS.get(scheme_of(self.path)) or Path(self.path).suffix
         try:
+            if shown == "flv":
+                with av.open(io.BytesIO(), "w", format="flv") as container:
+                    container.add_stream(self.codec)
             trial = Recording(io.BytesIO(), Kind.of(image), self._encoding(frame))
             trial.write(frame)
             trial.finish()
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise PreflightError(
                 f"codec '{self.codec}' (preset '{self.preset}', quality {self.quality}) does not "
-                f"write to {Path(self.path).suffix}: {error.strerror or error}; "
-                "try codec libx264, preset veryfast"
+                f"write to {shown}: {reason}; try codec libx264, preset veryfast"
             ) from None
 
 

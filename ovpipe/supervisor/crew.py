@@ -7,6 +7,7 @@ records of a link never changes, whoever works at its ends.
 
 from __future__ import annotations
 
+import secrets
 import socket
 import time
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ class Crew:
         self._ledger_fd = ledger_fd
         self._channels = channels
         self._links: list[Link] = []
+        self._run = secrets.token_hex(8)
 
     def hire(self, post: Post) -> WorkerProcess | ExternalMember:
         """Give a post its first process, or a successor. Raises OSError where none starts."""
@@ -67,10 +69,12 @@ class Crew:
             stage=plan.stage,
             kind=plan.kind,
             options=dict(plan.options),
+            run=self._run,
             stream=plan.stream,
             inputs=self.plan.inputs(plan.stage),
             first_seq=first_seq,
             endless=plan.policy.restart == "always",
+            max_frames=self.plan.graph.max_frames if plan.producer else 0,
             folder=str(self.plan.graph.folder),
             streams=list(self.plan.streams),
             endpoint=self._endpoint(post),

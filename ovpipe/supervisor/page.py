@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ovpipe.errors import PreflightError
 from ovpipe.graph import Graph
-from ovpipe.spec import HttpSpec
+from ovpipe.spec import HttpSpec, address
 from ovpipe.supervisor.restart import FIRST_DELAY_S, LONGEST_DELAY_S
 
 _BACKLOG = 64
@@ -56,19 +56,19 @@ class Page:
 
     def _listen(self, http: HttpSpec) -> None:
         try:
-            family, *_, address = socket.getaddrinfo(
+            family, *_, found = socket.getaddrinfo(
                 http.host, http.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             self._socket = socket.create_server(
-                (address[0], http.port), family=family, backlog=_BACKLOG
+                (found[0], http.port), family=family, backlog=_BACKLOG
             )
         except OSError as error:
             self.close()
             raise PreflightError(
-                f"the page cannot listen on {_shown(http.host, http.port)}: {error.strerror}; "
+                f"the page cannot listen on {address(http.host, http.port)}: {error.strerror}; "
                 "name another port with `http: {listen: HOST:PORT}` or --http (0 takes a free one)"
             ) from None
-        self._announce(f"page: http://{_shown(http.host, self._socket.getsockname()[1])}/")
+        self._announce(f"page: http://{address(http.host, self._socket.getsockname()[1])}/")
 
     def look(self, now_s: float) -> None:
         """See whether it lives, and start it where it does not and its time has come."""
@@ -160,7 +160,3 @@ def _bare(graph: Graph) -> Graph:
         for stage in graph.stages
     )
     return replace(graph, stages=stages, http=None)
-
-
-def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

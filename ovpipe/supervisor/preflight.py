@@ -20,9 +20,14 @@ _FILES = 64
 _FILES_PER_WORKER = 8
 
 
+def open_files_needed(workers: int) -> int:
+    """For the channels, logs and pools of so many workers."""
+    return _FILES + _FILES_PER_WORKER * workers
+
+
 def check_open_files(workers: int) -> None:
     """Room for the channels, logs and pools of so many workers."""
-    need = _FILES + _FILES_PER_WORKER * workers
+    need = open_files_needed(workers)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < need:
         if hard != resource.RLIM_INFINITY and hard < need:

@@ -47,19 +47,12 @@ from ovpipe.transport.peers import Departed
 from ovpipe.transport.receiver import Receiver
 from ovpipe.transport.sender import Sender
 from ovpipe.transport.turns import Turns
+from ovpipe.worker.ends import Left, SourceEnded
 from ovpipe.worker.jobs import Job, Submit, at_once
 
 _TICK_MS = 500
 _TURN_MS = 20  # somebody else's frame may end without a word
 _MAX_TRACEBACK = 16_000
-
-
-class SourceEnded(OvpipeError):
-    """A producer that is to be restarted always has no more frames."""
-
-
-class Left(OvpipeError):
-    """Another process is to take this one's place, as somebody asked for; nothing is in work."""
 
 
 class _Context:
@@ -68,6 +61,7 @@ class _Context:
     def __init__(self, worker: Worker, assignment: Mapping[str, Any]) -> None:
         self.stage: str = assignment["stage"]
         self.stream: str = assignment["stream"]
+        self.run: str = assignment["run"]
         self.first_seq: int = assignment["first_seq"]
         inputs: dict[str, list[str]] = assignment["inputs"]
         self.inputs: Mapping[str, tuple[str, ...]] = {k: tuple(v) for k, v in inputs.items()}
@@ -104,6 +98,8 @@ class Worker:
         self._words = member.shared.words
         self._me = member.shared.me
         self._seq: int = member.assignment["first_seq"]
+        most: int = member.assignment["max_frames"]
+        self._left = max(0, most - self._seq) if most else sys.maxsize
         self.receiver: Receiver
         self.sender: Sender
         self._mail: Mail
@@ -161,11 +157,11 @@ class Worker:
         first = self._seq
         frames = iter(stage.frames())
         words, me = self._words, self._me
-        while not (member.draining or member.leaving):
+        while not (member.draining or member.leaving) and self._left:
             began, cpu = time.monotonic_ns(), time.process_time_ns()
             member.shared.set_state(WORKING, began)
             frame = next(frames, None)
-            if frame is None:
+            if frame is None or not self._left:  # it may have counted the last ones as failed
                 break
             now = time.monotonic_ns()
             # Part of that may be a wait for the time of a frame, or for a camera.
@@ -180,20 +176,23 @@ class Worker:
                 now if frame.captured_ns == UNSET else frame.captured_ns,
             )
             self._seq = frame.seq + 1
+            self._left -= 1
             self._publish(frame, index)
             self.sender.prepare()
             if self.facts.late:
                 self.facts.catch_up()
         del frames
-        if member.leaving and not member.draining:
+        if member.leaving and not member.draining and self._left:
             raise Left("the producer")
-        if member.assignment["endless"] and not member.draining:
+        if member.assignment["endless"] and not member.draining and self._left:
             raise SourceEnded("its frames ended")
         self.sender.end_of_stream(index)
 
     def count_failed(self, stream: str, outcome: int, frames: int) -> None:
         """Frames that a producer lost: each takes a number."""
+        frames = min(frames, self._left)
         self._seq += frames
+        self._left -= frames
         self.sender.count_failed(self.stream_index[stream], outcome, frames)
 
     def _work(self, stage: Stage) -> None:

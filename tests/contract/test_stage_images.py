@@ -54,6 +54,12 @@ def test_quality_is_heeded(tmp_path: Path, suffix: str) -> None:
     assert cv2.imread(str(high)).shape == RAMP.shape
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
+def test_nothing_is_said_on_standard_error(tmp_path: Path, suffix: str, capfd: Any) -> None:
+    run(tmp_path / f"a.{suffix}", [frame()])
+    assert capfd.readouterr().err == ""
+
+
 def test_gray_stays_gray(tmp_path: Path) -> None:
     gray = Image(RAMP[:, :, 0].copy(), "gray")
     run(tmp_path / "a.png", [Frame(image=gray, stream="a", seq=0)])

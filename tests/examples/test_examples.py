@@ -15,6 +15,8 @@ CASES = {
     "queue_alone.py": ([], "7 7.0\n"),
     "queue_asyncio.py": ([], "many: [0.0, 1.0, 2.0, 3.0, 4.0]\n6 inferences\n"),
     "test_a_stage.py": ([], "2 passed"),
+    "many_cameras.py": ([], "12 cameras, fewest / most: "),
+    "snapshots.py": ([], "shots: 5 pictures\ncrops: 5 pictures\n"),
     "infer_alone.py": ([], "thing 0.9 (160.0, 120.0, 480.0, 240.0)\n0 1\n1 1\n"),
 }
 

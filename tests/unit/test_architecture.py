@@ -28,7 +28,7 @@ LAYERS = [
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 
 FENCED = {
-    "yaml": {"loader/tree.py"},
+    "yaml": {"loader/tree.py", "loader/writing.py"},
     "pydantic": {"loader/options.py"},
     "zmq": {"transport/inbox.py"},
     "mmap": {"transport/pool.py"},

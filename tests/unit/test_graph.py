@@ -65,6 +65,25 @@ def test_edges_below_a_live_source_drop_the_oldest():
     assert streams["b", "c"] == ("file",)
 
 
+def test_below_a_live_source_frames_have_an_age_limit_unless_told_otherwise():
+    mine = InputSpec("live", max_age_s=0.25)
+    none = InputSpec("live", max_age_s=float("inf"))
+    g = graph(
+        src("live", live=True), src("file"), stage("a", inputs=["live"]), stage("b", inputs=["file"]),
+        sink("c", ["a", "b"]), StageSpec("d", "x", "consumer", inputs=(mine,)),
+        StageSpec("e", "x", "consumer", inputs=(none,)),
+    )  # fmt: skip
+    ages = {(e.source, e.target): e.max_age_s for e in g.edges}
+    assert ages == {
+        ("live", "a"): 1.0, ("file", "b"): None, ("a", "c"): 5.0, ("b", "c"): None,
+        ("live", "d"): 0.25, ("live", "e"): None,
+    }  # fmt: skip
+    assert g.with_tap("live", "tap").edges[-1].max_age_s == 1.0
+    assert g.with_tap("file", "tap").edges[-1].max_age_s is None
+    plan = make_plan(g)
+    assert [x.max_age_ns for x in plan.links if x.source == "live"] == [10**9, 25 * 10**7, 0]
+
+
 def test_for_each_makes_a_worker_and_a_stream_each():
     g = graph(src("cam", for_each={"a": {"x": 1}, "b": {"x": 2}}), sink())
     assert g.streams == ("cam/a", "cam/b")

@@ -121,6 +121,13 @@ stages:
         assert end in line
 
 
+def test_max_age_may_be_none():
+    body = (
+        "  a: {kind: synthetic}\n  b: {kind: jsonl, path: '-', inputs: {from: a, max_age: none}}\n"
+    )
+    assert parse(body).stages[1].inputs[0].max_age_s == float("inf")
+
+
 @pytest.mark.parametrize(
     ("entry", "says"),
     [

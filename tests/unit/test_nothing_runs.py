@@ -79,7 +79,16 @@ TELLS_DATES = {
     "ovpipe/supervisor/bulletin.py",
     "ovpipe/supervisor/logbook.py",
     "ovpipe/cli/running.py",
+    "ovpipe/cli/talk.py",
     "ovpipe/stages/images.py",
+    "ovpipe/stages/messenger.py",
+    # Names of recordings; and how old those of another day are, judged beside the boot clock.
+    "ovpipe/stages/hls.py",
+    "ovpipe/stages/naming.py",
+    "ovpipe/stages/retention.py",
+    "ovpipe/stages/segments.py",
+    "ovpipe/stages/video_writer.py",
+    "ovpipe/stages/sqlite.py",  # and how old a row of another day is, where it is asked to
 }
 
 

@@ -72,7 +72,7 @@ def test_the_graph_has_a_place_for_each_stage_and_no_option_of_any():
     facts = figures.graph_facts(GRAPH)
     assert [stage["name"] for stage in facts["stages"]] == ["cam", "detect", "sink"]
     assert [(e["source"], e["target"]) for e in facts["edges"]] == [(0, 1), (1, 2)]
-    assert facts["edges"][0]["policy"] == "newest 2"
+    assert facts["edges"][0]["policy"] == "newest 2, 1000 ms"
     assert facts["edges"][0]["streams"] == ["cam/a", "cam/b"]
     width, height = facts["size"]
     for x, y, w, h in (stage["box"] for stage in facts["stages"]):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ovpipe.errors import PreflightError
+from ovpipe.stages import plugins
 from ovpipe.stages.infer import custom, ssd, ultraface, yolo, yolox, yunet
 from ovpipe.stages.infer.classification import Classification
 from ovpipe.stages.infer.decode import Decoder
@@ -22,6 +24,8 @@ from ovpipe.stages.infer.yolo import Yolo
 from ovpipe.stages.infer.yolo_layout import is_yolo, layout_of
 from ovpipe.stages.infer.yolox import YoloX
 from ovpipe.stages.infer.yunet import YuNet
+
+_log = logging.getLogger(__name__)
 
 NEEDS = {
     "ssd": (Ssd.fits, "one output [1, 1, N, 7]"),
@@ -70,11 +74,20 @@ def kind_of(decode: str, facts: ModelFacts, labels: Labels) -> str:
         return decode
     if decode:
         if decode not in NEEDS:
-            close = difflib.get_close_matches(decode, NEEDS, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(NEEDS)}"
+            more = [plugin.name for plugin in plugins.plugins(plugins.DECODERS)]
+            if decode in more:
+                return decode
+            known = [*NEEDS, *more]
+            close = difflib.get_close_matches(decode, known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
             raise PreflightError(
                 f"decode: '{decode}' is unknown; {hint} (one of your own is 'module:function')"
             )
+        for plugin in plugins.named(plugins.DECODERS, decode):
+            _log.warning(
+                "the package '%s' has a decoder '%s', which is ovpipe's own: for that one "
+                "write '%s'", plugin.package, decode, plugin.where,
+            )  # fmt: skip
         fits, needs = NEEDS[decode]
         if not fits(facts):
             raise PreflightError(f"decode '{decode}' reads {needs}; this model gives {facts}")
@@ -138,7 +151,7 @@ def make(kind: str, facts: ModelFacts, keep: Keep, overlap: float | None, stage:
     def most(default: float) -> float:
         return number(facts.info, "iou_threshold", default) if overlap is None else overlap
 
-    if ":" in kind:
+    if kind not in NEEDS:
         return custom.Custom(kind, custom.find(kind), stage)
     layout = layout_of(facts, asked=True) if kind == "yolo" else None
     if layout is not None:

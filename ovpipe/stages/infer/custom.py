@@ -1,4 +1,4 @@
-"""Decoder `module:function`: the user's own.
+"""Decoder `module:function`: the user's own, or one that an installed package gives a name.
 
     def decode(outputs: dict[str, np.ndarray], info: FrameInfo) -> Detections | dict | Frame | None
 
@@ -23,6 +23,7 @@ from typing import ClassVar
 from ovpipe.detections import Detections
 from ovpipe.errors import FrameError, PreflightError
 from ovpipe.frame import Frame
+from ovpipe.stages import plugins
 from ovpipe.stages.infer.decode import Decoded, Fit, FrameInfo, Outputs
 
 Function = Callable[[Outputs, FrameInfo], Decoded]
@@ -69,16 +70,25 @@ class Custom:
 
 
 def find(name: str) -> Function:
-    """The function behind `module:function`; PreflightError where there is none."""
-    module_name, _, attribute = name.partition(":")
+    """The function behind `module:function`, or the name of an installed package's.
+
+    PreflightError where there is none.
+    """
+    where, who = name, f"decode '{name}'"
+    if ":" not in name:
+        of_that_name = plugins.named(plugins.DECODERS, name)
+        if len(of_that_name) != 1:
+            raise PreflightError(f"{who} {plugins.several(of_that_name)}")
+        where, who = of_that_name[0].where, f"{who} of the package '{of_that_name[0].package}'"
+    module_name, _, attribute = where.partition(":")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
         raise PreflightError(
-            f"decode '{name}': cannot import '{module_name}': {type(error).__name__}: {error}"
+            f"{who}: cannot import '{module_name}': {type(error).__name__}: {error}"
         ) from error
     function = getattr(module, attribute, None)
     if not callable(function):
-        raise PreflightError(f"decode '{name}': module '{module_name}' has no such function")
+        raise PreflightError(f"{who}: module '{module_name}' has no such function")
     found: Function = function
     return found

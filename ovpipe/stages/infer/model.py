@@ -34,6 +34,7 @@ from ovpipe.stages.infer.feed import Colour
 from ovpipe.stages.infer.files import check_model_file
 from ovpipe.stages.infer.picture import Plan
 from ovpipe.stages.infer.watch import Seen, see
+from ovpipe.stages.paths import cache_folder
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -196,10 +197,9 @@ def cache_properties(cache: str) -> dict[str, str]:
     """
     if cache == "off":
         return {}
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(cache or f"{base}/ovpipe/models")
+    folder = Path(cache or "~/.cache/ovpipe/models")  # for the message, where there is no home
     try:
-        folder = folder.expanduser()
+        folder = cache_folder(cache)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(13, "cannot be written")

@@ -30,7 +30,7 @@ class Wish:
     colour: Literal["", "bgr", "rgb"]
     mean: list[float]
     scale: list[float]
-    preprocess: Literal["", "host", "graph"] = ""
+    preprocess: Literal["", "host", "planes", "graph"] = ""
     batch: bool = False
 
 
@@ -38,7 +38,8 @@ class Wish:
 class Plan:
     """What is done to each picture; mean and scale are [] where there is nothing to do.
 
-    in_graph: also resizing and colour are operations of the graph.
+    in_graph: also resizing and colour are operations of the graph. planes_first: what is made
+    smaller is resized as it came, and converted then.
     """
 
     fit: Fit
@@ -46,6 +47,7 @@ class Plan:
     mean: list[float]
     scale: list[float]
     in_graph: bool = False
+    planes_first: bool = False
 
 
 def plan(wish: Wish, facts: ModelFacts, fit: Fit) -> Plan | None:
@@ -99,7 +101,8 @@ def plan(wish: Wish, facts: ModelFacts, fit: Fit) -> Plan | None:
         swapped = own.get("reverse_input_channels", "").lower() in _YES
         trained_on = "rgb" if swapped else fit.colour
         colour = trained_on or ("rgb" if facts.suffix == ".tflite" else "bgr")
-    return Plan(fit, colour, mean, scale, wish.preprocess == "graph")
+    how = wish.preprocess
+    return Plan(fit, colour, mean, scale, how == "graph", how == "planes")
 
 
 def _fit(wish: Wish, own: Mapping[str, str], fit: Fit) -> Fit:

@@ -115,9 +115,9 @@ class Infer(Alone):
         default_factory=list
     )
     preprocess: Annotated[
-        Literal["", "host", "graph"],
-        "where pictures are resized and their colour converted: by this process (empty, too), or "
-        "in the model's graph, by the device (GPU)",
+        Literal["", "host", "planes", "graph"],
+        "where pictures are resized and their colour converted: by this process (empty, too); "
+        "planes: there, resized before they are converted; or in the model's graph, by the device",
     ] = ""
     cache: Annotated[str, "folder of compiled models; empty: ~/.cache/ovpipe/models; off: none"] = (
         ""
@@ -193,7 +193,9 @@ class Infer(Alone):
             )
         else:
             wrap = np.asarray if source.batch > 1 else shared_tensor
-            self._feed = PictureFeed(size, picture.fit, picture.colour, labels, wrap)
+            self._feed = PictureFeed(
+                size, picture.fit, picture.colour, labels, wrap, picture.planes_first
+            )
         one = pool(self._feed.blank())
         return self._batches(source, one, pool) if source.batch > 1 else self._ahead(one)
 

@@ -1,0 +1,68 @@
+"""`ovpipe init`: a project that runs and whose test passes, to be changed into one's own.
+
+Law: nothing that is there is overwritten: either all files are new, or none is written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from ovpipe.cli.status import say
+from ovpipe.loader.kinds import cards
+from ovpipe.loader.schema import schema
+
+_FILES = {  # as it is called in a project -> as it lies here, where nothing must take it for ours
+    "pipeline.yaml": "pipeline.yaml",
+    "bright.py": "bright.py.txt",
+    "test_bright.py": "test_bright.py.txt",
+    "README.md": "README.md.txt",
+    ".gitignore": "gitignore.txt",
+    ".env.example": "env.example.txt",
+}
+_STAGE = "bright:Brightness"
+
+
+@click.command()
+@click.argument("folder", default=".", type=click.Path(file_okay=False))
+def init(folder: str) -> None:
+    """Make a project in FOLDER (default: here): a configuration, a stage of your own, a test.
+
+    It runs as it is, with nothing to download. Files that are there already are never
+    overwritten.
+    """
+    where = Path(folder)
+    there = [name for name in (*_FILES, "schema.json") if (where / name).exists()]
+    if there:
+        raise click.ClickException(
+            f"{where / there[0]} is there already{' (and others)' * (len(there) > 1)}, and nothing "
+            "is overwritten; name another folder: ovpipe init FOLDER"
+        )
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", where.absolute().name)[:64] or "pipeline"
+    texts = resources.files("ovpipe.cli") / "project"
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        for file, template in _FILES.items():
+            text = (texts / template).read_text(encoding="utf-8").replace("NAME", name)
+            _write(where / file, text)
+        own = cards([_STAGE], where.absolute())[_STAGE].card
+        text = json.dumps(schema({_STAGE: own} if own else {}), indent=2, ensure_ascii=False)
+        _write(where / "schema.json", text + "\n")
+    except OSError as error:
+        raise click.ClickException(
+            f"{error.filename or where}: cannot be written: {error.strerror}"
+        ) from None
+    for file in (*_FILES, "schema.json"):
+        say(sys.stdout, str(where / file))
+    go = "" if where.absolute() == Path.cwd() else f"cd {where} && "
+    say(sys.stderr, f"next: {go}ovpipe run pipeline.yaml")
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)

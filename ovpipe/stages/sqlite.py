@@ -1,0 +1,236 @@
+"""Sqlite: what was found as tables of an SQLite database, to be asked while it is written.
+
+    frames       id, run, stream, seq, pts, width, height, written, classes, meta
+    detections   frame (an id of frames), n, label, class_id, score, x1, y1, x2, y2, track_id
+    found        a view: the detections, each with run, stream, seq, pts, written of its frame
+
+`pts` is in seconds, `written` in seconds since 1970, boxes in pixels; `classes` and `meta` are
+JSON. What is unknown is NULL.
+
+Law: a frame is one transaction: all of its rows are there, or none. It is delivered when that is
+committed, so SIGKILL loses no frame that was delivered (a power cut may cost the last ones, unless
+`durable`). (run, stream, seq) is there once. Readers never stop the writer (WAL). Without room the
+frame fails with `disk_full`, and the next one tries again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import time
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge
+
+from ovpipe.errors import FrameError, PreflightError
+from ovpipe.frame import Frame
+from ovpipe.options import Duration
+from ovpipe.stages.base import Consumer
+from ovpipe.stages.jsonl import record
+from ovpipe.stages.paths import STREAM, prepare
+
+VERSION = 1
+"""Of the tables; stands in the database as `user_version`."""
+APPLICATION = 0x4F565044  # "OVPD"
+_TABLES = """
+CREATE TABLE frames (
+    id INTEGER PRIMARY KEY,
+    run TEXT NOT NULL,
+    stream TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    pts REAL,
+    width INTEGER,
+    height INTEGER,
+    written REAL NOT NULL,
+    classes TEXT,
+    meta TEXT,
+    UNIQUE (run, stream, seq)
+);
+CREATE INDEX frames_written ON frames (written);
+CREATE TABLE detections (
+    frame INTEGER NOT NULL REFERENCES frames (id) ON DELETE CASCADE,
+    n INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    class_id INTEGER NOT NULL,
+    score REAL NOT NULL,
+    x1 REAL NOT NULL, y1 REAL NOT NULL, x2 REAL NOT NULL, y2 REAL NOT NULL,
+    track_id INTEGER,
+    PRIMARY KEY (frame, n)
+) WITHOUT ROWID;
+CREATE INDEX detections_label ON detections (label);
+CREATE VIEW found AS
+    SELECT run, stream, seq, pts, written, detections.*
+    FROM detections JOIN frames ON frames.id = detections.frame;
+"""
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_TURN_S = 0.2
+_OPEN_S = 3.0
+_PRUNE_EVERY = 100
+_PRUNE_ROWS = 400
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+class Sqlite(Consumer):
+    """Writes what was found into an SQLite database."""
+
+    one_process: ClassVar[bool] = True
+
+    path: Annotated[str, "the database; it is made where there is none, and added to"]
+    meta: Annotated[bool, "write the frame's metadata too"] = False
+    max_age: Annotated[Duration, Ge(0), "frames that are older are deleted; 0: none"] = 0.0
+    max_frames: Annotated[int, Ge(0), "of more frames the oldest are deleted; 0: none"] = 0
+    durable: Annotated[bool, "wait for the disk at each frame: survives a power cut"] = False
+    lock_timeout: Annotated[
+        Duration, Ge(0), "how long a frame waits while another program locks the database"
+    ] = 10.0
+
+    _database: Any = None
+    _log: Any = None
+    _until_prune: int = 0
+    _told_locked: bool = False
+
+    def open(self) -> None:
+        """Open or make the database. PreflightError where it is not one of ours."""
+        self._log = logging.getLogger(f"ovpipe.{self.context.stage}")
+        if STREAM in self.path:
+            raise PreflightError(
+                f"path '{self.path}': a database holds all streams; leave {STREAM} out"
+            )
+        prepare(self.path)
+        try:
+            self._database = self._opened(Path(self.path).expanduser())
+        except sqlite3.Error as error:
+            hint = "it is locked" if _code(error) in _LOCKED else str(error)
+            raise PreflightError(
+                f"'{self.path}' cannot be used: {hint}; give the path of a database that ovpipe "
+                "made, or of a new file"
+            ) from None
+
+    def consume(self, frame: Frame) -> None:
+        """Write the frame's rows, all or none."""
+        deadline_s = time.monotonic() + self.lock_timeout
+        while True:
+            try:
+                self._write(frame)
+                return
+            except sqlite3.OperationalError as error:
+                self._undo()
+                code = _code(error)
+                if code in _NO_ROOM:
+                    raise FrameError(f"no space for '{self.path}'", "disk_full") from error
+                if code not in _LOCKED:
+                    raise
+                self._tell_locked()
+                if self.context.stopping or time.monotonic() >= deadline_s:
+                    raise FrameError(f"'{self.path}' is locked", "link_lost") from error
+                self.context.waiting()
+
+    def close(self) -> None:
+        """Fold the log into the database, where no reader is in the way, and close it."""
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    def _opened(self, path: Path) -> sqlite3.Connection:
+        database = sqlite3.connect(path, timeout=_OPEN_S, isolation_level=None)
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
+            database.execute("PRAGMA foreign_keys = ON")
+            database.execute("BEGIN IMMEDIATE")
+            (application,) = database.execute("PRAGMA application_id").fetchone()
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            if not tables:
+                for statement in _TABLES.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA application_id = {APPLICATION}")
+                database.execute(f"PRAGMA user_version = {VERSION}")
+            elif application != APPLICATION:
+                raise PreflightError(f"'{path}' is a database of something else; give another path")
+            elif version != VERSION:
+                raise PreflightError(
+                    f"'{path}' has tables of version {version}, and this ovpipe writes {VERSION}; "
+                    "give another path"
+                )
+            database.execute("COMMIT")
+            # From now on a lock is waited for in turns, so that the wait can be seen.
+            database.execute(f"PRAGMA busy_timeout = {round(_TURN_S * 1000)}")
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _write(self, frame: Frame) -> None:
+        line = record(frame, self.meta)
+        classes = line.get("classes")
+        execute = self._database.execute
+        execute("BEGIN IMMEDIATE")
+        key = execute(
+            "INSERT INTO frames (run, stream, seq, pts, width, height, written, classes, meta) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
+            (
+                self.context.run, _text(frame.stream), frame.seq, line["pts"], line["width"],
+                line["height"], time.time(), None if classes is None else _text(_encode(classes)),
+                _text(_encode(line["meta"])) if self.meta else None,
+            ),
+        ).fetchone()  # fmt: skip
+        if key is not None:
+            self._database.executemany(
+                "INSERT INTO detections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (*key, n, _text(d["label"]), d["class_id"], d["score"], *d["box"],
+                     d.get("track_id"))
+                    for n, d in enumerate(line["detections"])
+                ],
+            )  # fmt: skip
+        self._prune()
+        execute("COMMIT")
+        self._told_locked = False
+
+    def _prune(self) -> None:
+        """Delete what is too old or too much, a little at a time: no frame waits long for it."""
+        self._until_prune -= 1
+        if self._until_prune > 0 or not (self.max_age or self.max_frames):
+            return
+        execute, gone = self._database.execute, 0
+        if self.max_age:
+            gone = execute(
+                "DELETE FROM frames WHERE id IN "
+                "(SELECT id FROM frames WHERE written < ? ORDER BY written LIMIT ?)",
+                (time.time() - self.max_age, _PRUNE_ROWS),
+            ).rowcount
+        if self.max_frames:
+            gone = max(gone, execute(
+                "DELETE FROM frames WHERE id IN (SELECT id FROM frames WHERE id <= "
+                "(SELECT id FROM frames ORDER BY id DESC LIMIT 1 OFFSET ?) ORDER BY id LIMIT ?)",
+                (self.max_frames, _PRUNE_ROWS),
+            ).rowcount)  # fmt: skip
+        # With more than that to delete it goes on at the next frame.
+        self._until_prune = 0 if gone == _PRUNE_ROWS else _PRUNE_EVERY
+
+    def _undo(self) -> None:
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+    def _tell_locked(self) -> None:
+        if not self._told_locked:
+            self._told_locked = True
+            self._log.warning(
+                "%s: another program locks '%s'; waiting up to %g s a frame",
+                self.context.stage, self.path, self.lock_timeout,
+            )  # fmt: skip
+
+
+def _text(text: str) -> str:
+    """SQLite keeps UTF-8 only."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's number of an error; the extended one only where it is one of ours."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code if code in _NO_ROOM else code & 0xFF
