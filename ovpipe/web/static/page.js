@@ -135,7 +135,7 @@ function buildStage(svg, stage) {
   svg.append(draw("g", { class: `stage ${kind}` }, title,
     draw("rect", { class: "box", x, y, width, height, rx: 11 }),
     draw("rect", { class: "role", x: x + 6, y: y + 9, width: 4, height: height - 18, rx: 2 }),
-    draw("text", { class: "name", x: x + 18, y: middle + 23 }, short(name, Math.floor((width - 44) / 8.7))),
+    draw("text", { class: "name", x: x + 18, y: middle + 23 }, short(name, Math.floor((width - 48) / 9))),
     kind_of, dot, per_s, share,
     draw("rect", { class: "track", x: x + 18, y: middle + 69, width: width - 30, height: 5, rx: 2.5 }), bar));
   return (now) => {
