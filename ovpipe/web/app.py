@@ -120,7 +120,7 @@ class App:
         """The edge and stream that are asked for. 404 for others than there are."""
         edges, number = self._watch.graph.edges, request.path_params["edge"]
         if number >= len(edges):
-            raise HTTPException(404, f"edges are 0 to {len(edges) - 1}")
+            raise HTTPException(404, f"no such edge; there are {len(edges)}, from 0 on")
         streams = edges[number].streams
         stream = request.query_params.get("stream", streams[0] if streams else "")
         if stream not in streams:
