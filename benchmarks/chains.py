@@ -423,26 +423,33 @@ def iceoryx2(job: Job) -> None:
 # -- ovpipe ---------------------------------------------------------------------------------------
 
 
-def pipeline(job: Job) -> None:
+def pipeline(job: Job, placement: str = "process") -> None:
     """ovpipe: stages of our own, slots loaned, frames forwarded by reference."""
     import ovpipe
 
+    run = {"placement": placement}
     here = Path(__file__).parent
     chain = ovpipe.Pipeline("hop", folder=here)
     options = {"job": json.dumps(asdict(job))}
     depth = {"depth": DEPTH}
     chain.add("source", "stages:Source", options)
     for _ in range(job.stages - 2):
-        chain.add("forward", "stages:Forward", inputs={"from": "source", **depth})
+        chain.add("forward", "stages:Forward", inputs={"from": "source", **depth}, run=run)
     upstream = "forward" if job.stages > 2 else "source"
-    chain.add("sink", "stages:Sink", options, inputs={"from": upstream, **depth})
+    chain.add("sink", "stages:Sink", options, inputs={"from": upstream, **depth}, run=run)
     with chain:
         chain.run()
+
+
+def inline(job: Job) -> None:
+    """The same stages, all in the process of the source."""
+    pipeline(job, "inline")
 
 
 CHAINS: dict[str, Callable[[Job], None]] = {
     "bare": bare,
     "ovpipe": pipeline,
+    "inline": inline,
     "iceoryx2": iceoryx2,
     "zmq-copy": zmq_copy,
     "dora": dora,

@@ -3,9 +3,10 @@
     python benchmarks/hop.py [--only bare,ovpipe] [--size 1080p] [--seconds 2] [--rounds 3]
                              [--json FILE] [--peers FOLDER]
 
-A chain of two or three processes hands on u8 frames of 3 bytes per pixel. The source writes a
+A chain of two or three stages hands on u8 frames of 3 bytes per pixel. The source writes a
 stamp of 16 bytes and leaves the rest as it lies (who cannot loan sends prepared frames); what
 stands between passes on, by reference where it can; the sink reads one byte of every 4 KiB page.
+Each stage is a process, but for `inline`: ovpipe's stages, all in one.
 
     frames/s   as fast as it goes, counted by the sink after half a second
     CPU us     processor time per frame at that speed, user and system, of all processes of the

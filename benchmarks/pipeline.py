@@ -1,12 +1,13 @@
 """A whole graph against benchmark_app's own figure, and where the difference goes.
 
-    python benchmarks/pipeline.py --model FILE [...] [--seconds 10] [--rounds 3] [--json]
+    python benchmarks/pipeline.py --model FILE [...] [--inline] [--seconds 10] [--rounds 3] [--json]
 
 Method. For each model (one image input, NCHW) three programs take turns, `--rounds` times:
 
     benchmark_app   openvino's, with `-hint throughput -t SECONDS`: the device alone, its inputs
                     filled once before the clock starts
     ovpipe          synthetic -> infer -> consumer, three processes, frames of the model's size
+    inline          with --inline: the same, the consumer in the process of the infer stage
     plain loop      one process: the same synthetic frames, copied into openvino.AsyncInferQueue,
                     the callback copies the outputs
 
@@ -51,8 +52,8 @@ def app(model: str, seconds: float) -> float:
     return float(found[1])
 
 
-def graph(model: str, size: str, count: int) -> dict[str, dict[str, float]]:
-    """Reports of the three stages."""
+def graph(model: str, size: str, count: int, placement: str) -> dict[str, dict[str, float]]:
+    """Reports of the three stages. What the sink spends inline is in what infer's process does."""
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: str(Path(folder) / name) for name in STAGES}
         common = {"skip": count // 10}
@@ -61,10 +62,14 @@ def graph(model: str, size: str, count: int) -> dict[str, dict[str, float]]:
         pipeline.add("source", "stages:Frames", source)
         infer = {"model": model, "decode": "raw", "report": paths["infer"], **common}
         pipeline.add("infer", "stages:Infer", infer)
-        pipeline.add("sink", "stages:Count", {"report": paths["sink"], **common})
+        run = {"placement": placement}
+        pipeline.add("sink", "stages:Count", {"report": paths["sink"], **common}, run=run)
         with pipeline:
             pipeline.run()
-        return {name: json.loads(Path(path).read_text()) for name, path in paths.items()}
+        told = {name: json.loads(Path(path).read_text()) for name, path in paths.items()}
+        if placement == "inline":
+            told["sink"]["cpu_s"] = 0.0
+        return told
 
 
 def loop(model: str, size: str, count: int) -> dict[str, float]:
@@ -117,8 +122,13 @@ def floor(rate: float) -> float:
     return sum(json.loads(said.stdout).values())
 
 
-def measure(model: str, seconds: float, rounds: int) -> dict[str, object]:
-    """All three programs in turn."""
+def spent(stages: dict[str, dict[str, float]]) -> dict[str, float]:
+    """CPU us per frame of each stage."""
+    return {f"{k}_cpu_us": v["cpu_s"] / v["frames"] * 1e6 for k, v in stages.items()}
+
+
+def measure(model: str, seconds: float, rounds: int, inline: bool) -> dict[str, object]:
+    """All programs in turn."""
     import openvino as ov
 
     _, _, height, width = ov.Core().read_model(model).input(0).shape
@@ -126,23 +136,30 @@ def measure(model: str, seconds: float, rounds: int) -> dict[str, object]:
     count = max(60, int(app(model, 2) * seconds))
     turns = []
     for number in range(rounds):
-        for name in ("app", "graph", "loop"):
+        beside = {}
+        for name in ("app", "graph", *["inline"] * inline, "loop"):
             print(f"\r{Path(model).stem}: {number + 1}/{rounds} {name:6}", end="", file=sys.stderr)
             if name == "app":
                 rate = app(model, seconds)
             elif name == "graph":
-                stages = graph(model, size, count)
+                stages = graph(model, size, count, "process")
+            elif name == "inline":
+                fewer = graph(model, size, count, "inline")
+                beside = {
+                    "inline_per_s": fewer["sink"]["frames"] / fewer["sink"]["wall_s"],
+                    "inline_cpu_us": sum(spent(fewer).values()),
+                }
             else:
                 alone = loop(model, size, count)
-        spent = {k: v["cpu_s"] / v["frames"] * 1e6 for k, v in stages.items()}
         turns.append(
             {
                 "benchmark_app_per_s": rate,
                 "ovpipe_per_s": stages["sink"]["frames"] / stages["sink"]["wall_s"],
                 "loop_per_s": alone["frames"] / alone["wall_s"],
                 "loop_cpu_us": alone["cpu_s"] / alone["frames"] * 1e6,
-                **{f"{k}_cpu_us": v for k, v in spent.items()},
-                "ovpipe_cpu_us": sum(spent.values()),
+                **spent(stages),
+                "ovpipe_cpu_us": sum(spent(stages).values()),
+                **beside,
             }
         )
     print("\r" + " " * 70 + "\r", end="", file=sys.stderr)
@@ -151,6 +168,9 @@ def measure(model: str, seconds: float, rounds: int) -> dict[str, object]:
     def ratio(a: str, b: str) -> float:
         return statistics.median(t[a] / t[b] for t in turns)
 
+    if inline:
+        result["inline_throughput_of_loop"] = ratio("inline_per_s", "loop_per_s")
+        result["inline_cpu_of_loop"] = ratio("inline_cpu_us", "loop_cpu_us")
     return {
         "model": Path(model).stem,
         **result,
@@ -179,12 +199,20 @@ def show(r: dict) -> None:
         f"three processes over bare pyzmq {r['bare_chain_cpu_us']:.0f} us"
     )
 
+    if "inline_cpu_us" in r:
+        print(
+            f"  inline        {r['inline_per_s']:8.1f}   CPU us per inference "
+            f"{r['inline_cpu_us']:8.0f}   inline / loop {r['inline_throughput_of_loop']:.3f}   "
+            f"CPU {r['inline_cpu_of_loop']:.3f}"
+        )
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append", default=[], help="repeatable")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--inline", action="store_true", help="the sink in infer's process, too")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--loop", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -194,7 +222,7 @@ def main() -> None:
         parser.error("name at least one model with --model")
     results = []
     for model in options.model:
-        results.append(measure(model, options.seconds, options.rounds))
+        results.append(measure(model, options.seconds, options.rounds, options.inline))
         if not options.json:
             show(results[-1])
     if options.json:

@@ -111,7 +111,7 @@ class Graph:
         tap = Stage(name, "app", "consumer", (WorkerPlan(0, {}, None),), external=True)
         streams, live = _carried(self.stage(source), self.edges)
         policy = when_full or _policy(live)
-        max_age_s = _max_age_s(self.stage(source), live, None)
+        max_age_s = _max_age_s(self.stage(source), live, policy, None)
         edge = Edge(len(self.edges), source, name, depth, policy, max_age_s, streams, live)
         stages, edges = (*self.stages, tap), (*self.edges, edge)
         return replace(self, stages=stages, edges=edges, warnings=_unread(stages, edges))
@@ -168,14 +168,15 @@ def resolve(spec: PipelineSpec) -> Graph:
     for stage in stages:
         for entry in inputs[stage.name]:
             streams, live = _carried(resolved[entry.source], edges)
+            policy = entry.when_full or _policy(live)
             edges.append(
                 Edge(
                     len(edges),
                     entry.source,
                     stage.name,
                     entry.depth or DEFAULT_DEPTH,
-                    entry.when_full or _policy(live),
-                    _max_age_s(resolved[entry.source], live, entry.max_age_s),
+                    policy,
+                    _max_age_s(resolved[entry.source], live, policy, entry.max_age_s),
                     streams,
                     live,
                 )
@@ -258,9 +259,36 @@ def _inputs(
         if stage.kind == "join" and len(entries) == 1:
             hint = "inputs: [detect, pose]"
             problems.append(_problem(stage, "a join needs two inputs or more", hint))
+        if stage.run.placement == "inline" and (what := _homeless(stage, entries, by_name)):
+            problems.append(_problem(stage, f"cannot be inline: {what}", _OWN_PROCESS))
         result[stage.name] = tuple(e for e in entries if e.source in by_name)
         above = stage
     return result
+
+
+_OWN_PROCESS = "leave out `placement: inline`: then it gets a process of its own"
+
+
+def _homeless(
+    stage: StageSpec, entries: Sequence[InputSpec], by_name: Mapping[str, StageSpec]
+) -> str:
+    """Why a stage cannot live in the process of the one that it reads; "" where it can."""
+    if stage.role == "producer":
+        return "a producer reads no stage in whose process it could live"
+    if stage.overlaps:
+        return f"a {stage.kind} works on several frames at a time, beside whoever sends them"
+    if stage.run.replicas > 1:
+        return f"its {stage.run.replicas} replicas are processes that work side by side"
+    if len(entries) > 1:
+        return f"it reads {len(entries)} stages and can live with one only"
+    source = by_name.get(entries[0].source) if entries else None
+    if source is None:
+        return ""  # that is told already
+    if source.run.replicas > 1:
+        return f"'{source.name}' has {source.run.replicas} replicas, each in a process of its own"
+    if len(source.for_each or ()) > 1:
+        return f"'{source.name}' has {len(source.for_each or ())} streams, each in its own process"
+    return ""
 
 
 def _order(
@@ -327,9 +355,10 @@ def _policy(live: bool) -> WhenFull:
     return "drop_oldest" if live else "block"
 
 
-def _max_age_s(source: Stage, live: bool, written: float | None) -> float | None:
+def _max_age_s(source: Stage, live: bool, policy: WhenFull, written: float | None) -> float | None:
+    """As written, else by liveness; where somebody asked for `block`, nothing is to be lost."""
     if written is not None:
         return written if written < inf else None
-    if not live:
+    if not live or policy == "block":
         return None
     return LIVE_SOURCE_AGE_S if source.role == "producer" else LIVE_AGE_S

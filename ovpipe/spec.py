@@ -16,6 +16,8 @@ WhenFull = Literal["block", "drop_oldest", "drop_newest"]
 
 WhenRestart = Literal["always", "on-failure", "never"]
 
+Placement = Literal["process", "inline"]
+
 DEFAULT_DEPTH = 4
 START_TIMEOUT_S = 30.0
 INFER_START_TIMEOUT_S = 120.0
@@ -56,7 +58,8 @@ class RunSpec:
 
     A worker that dies is restarted (`always`: a producer also when its frames have ended), at
     most `max_restarts` times `within_s`; `stall_timeout_s`: how long it may work on one frame.
-    `replicas`: workers that share the stage's frames.
+    `replicas`: workers that share the stage's frames. `placement`: in a process of its own, or
+    `inline` in that of the stage it reads.
     """
 
     start_timeout_s: float | None = None
@@ -65,6 +68,7 @@ class RunSpec:
     within_s: float = 60.0
     stall_timeout_s: float | None = None
     replicas: int = 1
+    placement: Placement = "process"
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,9 @@ class StageSpec:
     """One stage as written. `options` are already validated values of the stage's own options.
 
     `role` and `live` are facts about the kind with these options: a `live` producer makes
-    frames whether or not anybody takes them; `one_process`: it cannot have
-    replicas. `for_each` maps a stream's short name to the
-    options of its own; `inputs` is None where nothing was written.
+    frames whether or not anybody takes them; `one_process`: it cannot have replicas;
+    `overlaps`: it works on several frames at a time. `for_each` maps a stream's short name to
+    the options of its own; `inputs` is None where nothing was written.
     """
 
     name: str
@@ -82,6 +86,7 @@ class StageSpec:
     role: Literal["producer", "transform", "consumer"]
     live: bool = False
     one_process: bool = False
+    overlaps: bool = False
     inputs: tuple[InputSpec, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     for_each: Mapping[str, Mapping[str, Any]] | None = None

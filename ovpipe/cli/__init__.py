@@ -14,6 +14,9 @@ _COMMANDS = {
     "run": "ovpipe.cli.run:run",
     "ps": "ovpipe.cli.running:ps",
     "top": "ovpipe.cli.running:top",
+    "peek": "ovpipe.cli.asking:peek",
+    "logs": "ovpipe.cli.asking:logs",
+    "restart": "ovpipe.cli.asking:restart",
     "stop": "ovpipe.cli.running:stop",
     "validate": "ovpipe.cli.config:validate",
     "config": "ovpipe.cli.resolved:config",
@@ -23,6 +26,8 @@ _COMMANDS = {
     "stages": "ovpipe.cli.stages:stages",
     "devices": "ovpipe.cli.devices:devices",
     "doctor": "ovpipe.cli.doctor:doctor",
+    "bench": "ovpipe.cli.bench:bench",
+    "completion": "ovpipe.cli.complete:completion",
 }
 
 
@@ -42,17 +47,27 @@ class _Lazy(click.Group):
         return command
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=_Lazy, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="ovpipe")
 def group() -> None:
     """Inference on live video and other array streams with OpenVINO.
 
     \b
+    ovpipe init yard                      a project that runs, to be changed into yours
+    ovpipe doctor                         whether this machine is fit, and what to do
+    ovpipe stages video                   what a stage can do
     ovpipe validate yard.yaml             what is wrong with it, if anything
     ovpipe graph yard.yaml --format svg   a picture of it
     ovpipe run yard.yaml                  run it until its streams end, or Ctrl-C
     ovpipe top yard                       how it is doing, from another terminal
+    ovpipe peek "cam -> detect"           what goes along an edge
     ovpipe stop yard                      drain it, from another terminal
+
+    \b
+    Each command shows examples: ovpipe COMMAND --help
     """
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from ovpipe import drawing
+from ovpipe.cli import complete
+from ovpipe.cli.examples import examples
 from ovpipe.cli.source import Source, takes_source
 from ovpipe.loader import load
 from ovpipe.loader.kinds import cards
@@ -17,7 +19,13 @@ from ovpipe.loader.schema import schema as make_schema
 from ovpipe.stages.registry import BUILT_IN, is_own, kinds
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe validate yard.yaml", "everything that is wrong, with line and column"),
+        ("ovpipe validate yard.yaml --set stages.cam.fps=5", "with another value"),
+        ("ovpipe validate - < yard.yaml", "from stdin"),
+    )
+)
 @takes_source
 def validate(source: Source) -> None:
     """Say everything that is wrong with CONFIG, with file, line and column."""
@@ -26,7 +34,13 @@ def validate(source: Source) -> None:
     click.echo(f"{source.config}: ok: {counts}")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe graph yard.yaml", "lines for the terminal"),
+        ("ovpipe graph yard.yaml --format svg -o yard.svg", "a picture"),
+        ("ovpipe graph yard.yaml --format mermaid", "for a README"),
+    )
+)
 @takes_source
 @click.option(
     "--format", "format_", type=click.Choice(["text", "mermaid", "svg"]), default="text",
@@ -46,8 +60,18 @@ def graph(source: Source, format_: str, output: str | None) -> None:
         raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
 
 
-@click.command()
-@click.argument("config", required=False, type=click.Path(dir_okay=False, allow_dash=True))
+@click.command(
+    epilog=examples(
+        ("ovpipe schema > schema.json", "then: # yaml-language-server: $schema=schema.json"),
+        ("ovpipe schema yard.yaml > schema.json", "with stages of your own"),
+    )
+)
+@click.argument(
+    "config",
+    required=False,
+    type=click.Path(dir_okay=False, allow_dash=True),
+    shell_complete=complete.configs,
+)
 def schema(config: str | None) -> None:
     """Print the JSON schema of configurations, for editors.
 

@@ -7,11 +7,18 @@ import sys
 
 import click
 
+from ovpipe.cli.examples import examples
 from ovpipe.cli.status import say
 from ovpipe.stages.infer.devices import devices as find
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe devices", "for people"),
+        ("ovpipe devices --json | jq keys", "the names that `device:` takes"),
+        ("ovpipe doctor", "why one is not there"),
+    )
+)
 @click.option("--json", "json_", is_flag=True, help="As one JSON object.")
 def devices(json_: bool) -> None:
     """List the devices that models can run on here, each with the properties that matter.

@@ -15,7 +15,8 @@ from dataclasses import asdict
 
 import click
 
-from ovpipe.cli import health
+from ovpipe.cli import complete, health
+from ovpipe.cli.examples import examples
 from ovpipe.cli.health import Finding
 from ovpipe.cli.host import Host
 from ovpipe.cli.probe import TIMEOUT_S
@@ -40,8 +41,19 @@ CHECKS = {
 _COLOUR = {"ok": "green", "warn": "yellow", "bad": "red"}
 
 
-@click.command()
-@click.argument("config", required=False, type=click.Path(dir_okay=False, allow_dash=True))
+@click.command(
+    epilog=examples(
+        ("ovpipe doctor", "this machine"),
+        ("ovpipe doctor yard.yaml --env-file .env", "and what yard.yaml needs of it"),
+        ("ovpipe doctor --json", "for programs: nothing is bad where `ok` is true"),
+    )
+)
+@click.argument(
+    "config",
+    required=False,
+    type=click.Path(dir_okay=False, allow_dash=True),
+    shell_complete=complete.configs,
+)
 @click.option(
     "--env-file", type=click.Path(dir_okay=False), help="Variables of CONFIG, as for `ovpipe run`."
 )

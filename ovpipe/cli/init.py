@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from ovpipe.cli.examples import examples
 from ovpipe.cli.status import say
 from ovpipe.loader.kinds import cards
 from ovpipe.loader.schema import schema
@@ -28,7 +29,13 @@ _FILES = {  # as it is called in a project -> as it lies here, where nothing mus
 _STAGE = "bright:Brightness"
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe init yard", "a folder with all it needs"),
+        ("cd yard && ovpipe run pipeline.yaml", "it runs as it is"),
+        ("cd yard && pytest", "and so do its tests"),
+    )
+)
 @click.argument("folder", default=".", type=click.Path(file_okay=False))
 def init(folder: str) -> None:
     """Make a project in FOLDER (default: here): a configuration, a stage of your own, a test.

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ovpipe.cli.examples import examples
 from ovpipe.cli.source import Source, takes_source
 from ovpipe.cli.status import say
 from ovpipe.graph import Graph, resolve
@@ -22,7 +23,13 @@ from ovpipe.spec import HttpSpec, PipelineSpec, StageSpec, address
 from ovpipe.supervisor.launch import make_plan
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        ("ovpipe config yard.yaml --env-file .env", "what is filled in where"),
+        ("ovpipe config yard.yaml --set stages.cam.fps=5 > slow.yaml", "a variant of its own"),
+        ("ovpipe config yard.yaml --json | jq .stages.cam", "for programs"),
+    )
+)
 @takes_source
 @click.option("--json", "json_", is_flag=True, help="As JSON, which `ovpipe run -` reads, too.")
 def config(source: Source, json_: bool) -> None:

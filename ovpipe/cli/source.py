@@ -11,10 +11,12 @@ from typing import Any
 
 import click
 
+from ovpipe.cli import complete
 from ovpipe.errors import ConfigError, Problem
 from ovpipe.graph import Graph, resolve
 from ovpipe.loader import load
 from ovpipe.loader.interpolate import NAME
+from ovpipe.spec import PipelineSpec
 from ovpipe.stages import registry
 
 
@@ -35,9 +37,13 @@ class Source:
         """What `${VAR}` refers to. Raises ConfigError."""
         return {**(read_env(self.env_file) if self.env_file else {}), **os.environ}
 
+    def spec(self) -> PipelineSpec:
+        """What is written. Raises ConfigError."""
+        return load(self.config, self.environ(), self.overrides)
+
     def graph(self, warn: Callable[[str], None] | None = None) -> Graph:
         """The resolved graph; its warnings are told, to stderr or `warn`. Raises ConfigError."""
-        graph = resolve(load(self.config, self.environ(), self.overrides))
+        graph = resolve(self.spec())
         used = {f"'{stage.kind}'" for stage in graph.stages}
         shadowed = [text for text in registry.shadowed() if any(kind in text for kind in used)]
         for warning in (*graph.warnings, *shadowed):
@@ -51,7 +57,11 @@ class Source:
 def takes_source(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorates a command whose first argument is a Source."""
 
-    @click.argument("config", type=click.Path(dir_okay=False, allow_dash=True))
+    @click.argument(
+        "config",
+        type=click.Path(dir_okay=False, allow_dash=True),
+        shell_complete=complete.configs,
+    )
     @click.option(
         "--set",
         "overrides",

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from ovpipe.cli import complete
+from ovpipe.cli.examples import examples
 from ovpipe.cli.status import say
 from ovpipe.errors import ConfigError
 from ovpipe.loader.kinds import cards
@@ -26,8 +28,14 @@ _WIDEST_TYPE = 34
 _WIDEST_DEFAULT = 16
 
 
-@click.command()
-@click.argument("kind", required=False)
+@click.command(
+    epilog=examples(
+        ("ovpipe stages", "all kinds, those of installed packages too"),
+        ("ovpipe stages video", "one of them"),
+        ("ovpipe stages crowd:Crowd --folder yard", "a class of your own, in yard/crowd.py"),
+    )
+)
+@click.argument("kind", required=False, shell_complete=complete.kinds)
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, exists=True),

@@ -22,6 +22,7 @@ from ovpipe.errors import ConfigError
 from ovpipe.loader import options as o
 from ovpipe.loader.card import card
 from ovpipe.loader.options import Fault
+from ovpipe.stages.base import AsyncTransform
 from ovpipe.stages.registry import BUILT_IN, is_own, kinds, stage_class, where_is, whose
 
 STAGE_KEYS = ("kind", "inputs", "for_each", "run", "enabled", "description")
@@ -54,6 +55,7 @@ class Answer:
     role: str = ""
     live: bool = False
     one_process: bool = False
+    overlaps: bool = False
     names: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     checked: tuple[tuple[dict[str, Any], tuple[Fault, ...]], ...] = field(default=())
@@ -91,6 +93,7 @@ def answer(question: Question) -> Answer:
         role=role,
         live=live,
         one_process=cls.one_process,
+        overlaps=issubclass(cls, AsyncTransform),
         names=names,
         missing=missing,
         checked=tuple((values, tuple(faults)) for values, faults in checked),

@@ -8,10 +8,12 @@ from typing import Any, cast, get_args
 from ovpipe.loader.options import duration, near
 from ovpipe.loader.reading import Reading
 from ovpipe.loader.tree import Node
-from ovpipe.spec import InputSpec, RunSpec, WhenFull, WhenRestart
+from ovpipe.spec import InputSpec, Placement, RunSpec, WhenFull, WhenRestart
 
 INPUT_KEYS = ("from", "depth", "when_full", "max_age")
-RUN_KEYS = ("replicas", "restart", "max_restarts", "within", "start_timeout", "stall_timeout")
+RUN_KEYS = (
+    "placement", "replicas", "restart", "max_restarts", "within", "start_timeout", "stall_timeout",
+)  # fmt: skip
 MAX_RESTARTS = 1_000_000
 MAX_DEPTH_OF_EDGE = 64
 MAX_REPLICAS = 32
@@ -87,12 +89,14 @@ def run(reading: Reading, node: Node, path: str) -> RunSpec:
             message = f"must be a whole number from 1 to {MAX_REPLICAS}"
             reading.tell(where, f"{path}.replicas", message)
             values["replicas"] = 1
-    if "restart" in entries:
-        where, choices = entries["restart"], get_args(WhenRestart)
-        values["restart"] = reading.plain(where, f"{path}.restart")
-        if values["restart"] not in choices:
-            hint = "" if reading.private(where) else near(str(values["restart"]), [*choices], "")
-            reading.tell(where, f"{path}.restart", f"must be one of {', '.join(choices)}", hint)
+    for key, choices in (("restart", get_args(WhenRestart)), ("placement", get_args(Placement))):
+        if key not in entries:
+            continue
+        where = entries[key]
+        values[key] = reading.plain(where, f"{path}.{key}")
+        if values[key] not in choices:
+            hint = "" if reading.private(where) else near(str(values[key]), [*choices], "")
+            reading.tell(where, f"{path}.{key}", f"must be one of {', '.join(choices)}", hint)
     if "max_restarts" in entries:
         where = entries["max_restarts"]
         limit = values["max_restarts"] = reading.plain(where, f"{path}.max_restarts")

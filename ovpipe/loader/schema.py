@@ -22,6 +22,7 @@ from ovpipe.spec import (
     LIVE_SOURCE_AGE_S,
     STALL_TIMEOUT_S,
     START_TIMEOUT_S,
+    Placement,
     RunSpec,
     WhenFull,
     WhenRestart,
@@ -164,6 +165,11 @@ def _reserved() -> dict[str, Any]:
                         "default": RunSpec.replicas,
                     }
                 ),
+                "placement": {
+                    "description": "a process of its own, or that of the stage it reads",
+                    "enum": list(get_args(Placement)),
+                    "default": RunSpec.placement,
+                },
                 "restart": {
                     "description": "whether a worker that dies gets a successor",
                     "enum": list(get_args(WhenRestart)),

@@ -224,6 +224,7 @@ class Validator:
             role=cast(Literal["producer", "transform", "consumer"], told.role),
             live=told.live,
             one_process=told.one_process,
+            overlaps=told.overlaps,
             inputs=draft.inputs,
             options={} if draft.for_each is not None else each[""],
             for_each=None if draft.for_each is None else each,

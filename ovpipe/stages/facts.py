@@ -4,9 +4,9 @@
 
 A fact is a text, a number or a truth, and lasts until another takes its name; None takes it away.
 
-Law: there are never more than MAX_FACTS, and none is long: texts are cut. What is no fact raises
-ValueError and changes nothing. Only a change is told, at most ten times a second; the last one of
-a burst is told a little later, never left out.
+Law: there are never more than MAX_FACTS, and none is long: texts are cut, and printable. What is no
+fact raises ValueError and changes nothing. Only a change is told, at most ten times a second; the
+last one of a burst is told a little later, never left out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def merged(known: Mapping[str, Fact], news: Mapping[str, Fact | None]) -> dict[s
         if value is None:
             facts.pop(name, None)
         elif isinstance(value, str):
-            facts[name] = value[:MAX_TEXT]
+            facts[name] = "".join(c if c.isprintable() else " " for c in value[:MAX_TEXT])
         elif isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
             facts[name] = value
         else:

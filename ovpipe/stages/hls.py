@@ -32,6 +32,7 @@ from ovpipe.stages.naming import Facts, Pattern
 from ovpipe.stages.recording import File, Hook, Output
 
 _LEAST_SEGMENTS = 3
+_EARLY_S = 0.001  # times are rounded to the units of the container
 _TAG = re.compile(r"#(EXT[A-Z-]*)(?::(.*))?")
 _URI = re.compile(r'URI="([^"/]+)"')
 
@@ -190,7 +191,7 @@ class Show:
         if key and not self._header:
             self._header = self._whole()
             self._start(at_s)
-        elif key and at_s - self._began_s >= self._segment_s:
+        elif key and at_s - self._began_s >= self._segment_s - _EARLY_S:
             self._cut(at_s - self._began_s)
             self._start(at_s)
         self._last_s = max(self._last_s, at_s)

@@ -168,17 +168,22 @@ class Outbox:
     def _run(self) -> None:
         try:
             hurried = False
-            while not (self._closing.is_set() and self._over()):
-                if self._closing.is_set() and not hurried:
-                    hurried = True
-                    self._uplink.hurry(time.monotonic())
+            while True:
+                if self._closing.is_set():
+                    if not hurried:
+                        hurried = True
+                        self._uplink.hurry(time.monotonic())
+                    if self._over():
+                        break
                 self._step()
                 self._tell()
         except BaseException as error:  # noqa: BLE001 - it belongs to the stage, which raises it
             self.error = error
 
     def _over(self) -> bool:
-        return not len(self._spool) or time.monotonic() >= self._deadline_s
+        """Nothing is left to do, or can be done in time."""
+        next_s = max(time.monotonic(), self._uplink.connect_at_s or 0.0)
+        return not len(self._spool) or next_s >= self._deadline_s
 
     def _step(self) -> None:
         uplink, now = self._uplink, time.monotonic()

@@ -193,6 +193,7 @@ class Peer:
             if camera.state == "stalled":
                 self.tell()
                 camera.lost(now_s, camera.why.replace("frame", "answer"))
+                relay.over = "lost no answer"  # nothing is waited for when it is closed
                 self.relay = None
         self.tell()
         return self.relay is not None

@@ -206,21 +206,33 @@ class Recording(Output):
 
 
 class File(io.FileIO):
-    """Takes blocks whole or not at all; after one that found no room, none: what is there plays."""
+    """Takes blocks whole or not at all; after one that found no room, none: what is there plays.
 
-    error: OSError | None = None
+    `room`: asked where the disk is full; True where something was deleted, so that it is worth
+    another try.
+    """
+
+    def __init__(
+        self, path: Path, mode: str, room: Callable[[OSError], bool] = lambda error: False
+    ) -> None:
+        super().__init__(path, mode)
+        self.error: OSError | None = None
+        self._room = room
 
     def write(self, data: Any) -> int:
         """Raises OSError once; what closes the container afterwards is let pass."""
         block = memoryview(data)
-        written = 0
-        try:
-            while written < len(block) and self.error is None:
+        written, start = 0, self.tell()
+        while written < len(block) and self.error is None:
+            try:
                 written += super().write(block[written:]) or 0
-        except OSError as error:
-            self.error = error
-            self.truncate(self.tell() - written)
-            raise
+            except OSError as error:
+                self.truncate(start)
+                self.seek(start)
+                written = 0
+                if not self._room(error):
+                    self.error = error
+                    raise
         return len(block)
 
 

@@ -98,7 +98,7 @@ class Copy(Output):
 
     def elapsed_s(self, piece: tuple[Packet, int | None]) -> float:
         """How long the file would be before this packet."""
-        return float(self._times(*piece)[0] * self._base)
+        return float(self._times(*piece)[0] * self._base) if self._last is not None else 0.0
 
     def write(self, piece: tuple[Packet, int | None]) -> None:
         """One packet, and what is added to its times to make them the frames'."""
@@ -124,8 +124,9 @@ class Copy(Output):
             self._shift -= round(passed_ns / _NS / self._base)
         self._offset_ns = offset_ns
         placed = dts - self._shift
-        if packet.dts is None or (last is not None and placed <= last):
-            placed = max(expected if packet.dts is None else 0, 0 if last is None else last + 1)
+        if last is not None and (packet.dts is None or placed <= last):
+            # Matroska tells none for the first of a video with B-frames: no room is wasted.
+            placed = last + 1
         pts = placed if packet.pts is None else max(packet.pts - self._shift, placed)
         return pts, placed
 

@@ -113,7 +113,7 @@ class Files:
             if shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             try:
-                file = File(path, "w" if self._overwrite else "x")
+                file = File(path, "w" if self._overwrite else "x", self.make_room)
             except OSError as error:
                 if error.errno in FULL:
                     raise
@@ -152,10 +152,8 @@ class Files:
 
     def make_room(self, error: OSError) -> bool:
         """Delete the oldest, where something says how much may stay."""
-        if self._keeper is None:
+        if self._keeper is None or error.errno == errno.EFBIG:  # one file's limit, not the disk's
             return False
-        if error.errno == errno.EFBIG:
-            return True  # that is one file, not the disk
         return self._keeper.make_room(max(self._largest, 2 * _LEAST_FREE_BYTES))
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Server: what the `url` of a broker means.
 
 Law: name and password are kept apart from the rest; `shown`, which alone goes into logs and
-errors, has neither them nor the query, which may hold a token.
+errors, is scheme, host and port: path and query may hold a token.
 """
 
 from __future__ import annotations
@@ -48,12 +48,15 @@ def server(
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise PreflightError(f"'{scheme}://...': no valid address: {error}") from None
+    except ValueError:  # whose text may hold a part of the password
+        raise PreflightError(
+            f"'{scheme}://...': no valid address; what is special in a name or password is "
+            "percent-encoded"
+        ) from None
     if not host:
         raise PreflightError(f"'{scheme}://...': names no host")
     host_shown = f"[{host}]" if ":" in host else host
-    shown = f"{scheme}://{host_shown}{f':{port}' if port else ''}{parts.path}"
+    shown = f"{scheme}://{host_shown}{f':{port}' if port else ''}"
     if not path and (parts.path.strip("/") or parts.query):
         raise PreflightError(f"{shown}: a url of this kind ends behind host and port")
     if parts.username is not None or parts.password is not None:

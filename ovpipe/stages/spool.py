@@ -122,6 +122,7 @@ class OnDisk:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
+            database.execute("PRAGMA wal_autocheckpoint = 250")
             database.execute("BEGIN EXCLUSIVE")
             (owner,) = database.execute("PRAGMA application_id").fetchone()
             (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -187,9 +188,13 @@ class OnDisk:
         try:
             self._database.execute(statement, values)
         except sqlite3.OperationalError as error:
-            if _code(error) in _NO_ROOM:
+            if _code(error) not in _NO_ROOM:
+                raise
+            try:  # what the log holds twice may be room enough
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._database.execute(statement, values)
+            except sqlite3.OperationalError:
                 raise DiskFull(str(error)) from error
-            raise
 
     def close(self) -> None:
         self._database.close()

@@ -19,6 +19,7 @@ import json
 import logging
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -27,9 +28,9 @@ from annotated_types import Ge
 from ovpipe.errors import FrameError, PreflightError
 from ovpipe.frame import Frame
 from ovpipe.options import Duration
-from ovpipe.stages.base import Consumer
 from ovpipe.stages.jsonl import record
 from ovpipe.stages.paths import STREAM, prepare
+from ovpipe.stages.selective import Selective
 
 VERSION = 1
 """Of the tables; stands in the database as `user_version`."""
@@ -48,7 +49,6 @@ CREATE TABLE frames (
     meta TEXT,
     UNIQUE (run, stream, seq)
 );
-CREATE INDEX frames_written ON frames (written);
 CREATE TABLE detections (
     frame INTEGER NOT NULL REFERENCES frames (id) ON DELETE CASCADE,
     n INTEGER NOT NULL,
@@ -68,12 +68,13 @@ _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOER
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _TURN_S = 0.2
 _OPEN_S = 3.0
+_LOG_PAGES = 250  # a megabyte of log
 _PRUNE_EVERY = 100
 _PRUNE_ROWS = 400
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
-class Sqlite(Consumer):
+class Sqlite(Selective):
     """Writes what was found into an SQLite database."""
 
     one_process: ClassVar[bool] = True
@@ -111,7 +112,12 @@ class Sqlite(Consumer):
 
     def consume(self, frame: Frame) -> None:
         """Write the frame's rows, all or none."""
+        something = self.select(frame, self.found)
+        if something is None:
+            return
+        frame = replace(frame, detections=something)
         deadline_s = time.monotonic() + self.lock_timeout
+        folded = False
         while True:
             try:
                 self._write(frame)
@@ -120,6 +126,9 @@ class Sqlite(Consumer):
                 self._undo()
                 code = _code(error)
                 if code in _NO_ROOM:
+                    if not folded and self._fold():
+                        folded = True
+                        continue
                     raise FrameError(f"no space for '{self.path}'", "disk_full") from error
                 if code not in _LOCKED:
                     raise
@@ -140,6 +149,7 @@ class Sqlite(Consumer):
             database.execute("PRAGMA journal_mode = WAL")
             database.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
             database.execute("PRAGMA foreign_keys = ON")
+            database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
             database.execute("BEGIN IMMEDIATE")
             (application,) = database.execute("PRAGMA application_id").fetchone()
             (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -199,8 +209,8 @@ class Sqlite(Consumer):
         execute, gone = self._database.execute, 0
         if self.max_age:
             gone = execute(
-                "DELETE FROM frames WHERE id IN "
-                "(SELECT id FROM frames WHERE written < ? ORDER BY written LIMIT ?)",
+                "DELETE FROM frames WHERE written < ? AND id IN "
+                "(SELECT id FROM frames ORDER BY id LIMIT ?)",
                 (time.time() - self.max_age, _PRUNE_ROWS),
             ).rowcount
         if self.max_frames:
@@ -211,6 +221,14 @@ class Sqlite(Consumer):
             ).rowcount)  # fmt: skip
         # With more than that to delete it goes on at the next frame.
         self._until_prune = 0 if gone == _PRUNE_ROWS else _PRUNE_EVERY
+
+    def _fold(self) -> bool:
+        """Move the log into the database, and so make room; whether that was possible."""
+        try:
+            (busy, _, _) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error:
+            return False
+        return not busy
 
     def _undo(self) -> None:
         if self._database.in_transaction:

@@ -219,10 +219,10 @@ class VideoWriter(Consumer):
                 self._put(frame, piece, make)
             except OSError as error:
                 self._full(stream, error)
-                again = self._opens(piece) and target.make_room(error)
-                if not again:
+                if target.make_room(error):
+                    self._retry_s = 0.0
+                if self._retry_s or not self._opens(piece):
                     raise self._no_space() from error
-                self._retry_s = 0.0
                 try:
                     self._put(frame, piece, make)
                 except OSError as second:

@@ -75,9 +75,9 @@ class Webhook(Messenger):
         return _Client(self, place, tls), place.shown
 
     def secrets(self) -> list[str]:
-        """The headers' values, the signature's key, and what the url hides."""
-        hidden = [self._server.password, self._server.target.partition("?")[2]]
-        return [self.secret, *hidden, *(v for v in self.headers.values() if len(v) > 5)]
+        """The headers' values, the signature's key, and the url behind its host."""
+        long = [self._server.target, *self.headers.values()]
+        return [self.secret, self._server.password, *(text for text in long if len(text) > 5)]
 
 
 class _Client:

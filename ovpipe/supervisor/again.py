@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from ovpipe.errors import ConfigError, OvpipeError
+from ovpipe.supervisor.crew import Crew
 from ovpipe.supervisor.post import Post
 
 LEAVE_S = 5.0
@@ -28,14 +29,18 @@ def posts_of(posts: Sequence[Post], name: str) -> list[Post]:
     raise ConfigError(f"no stage '{name}'; {hint}")
 
 
-def ask_to_leave(posts: Sequence[Post], name: str) -> None:
-    """Have the processes of a stage leave. Raises ConfigError, or OvpipeError where none can."""
-    found = posts_of(posts, name)
+def ask_to_leave(crew: Crew, name: str) -> None:
+    """Have the processes of a stage leave, with all stages that live in them.
+
+    Raises ConfigError, or OvpipeError where none can.
+    """
+    found = posts_of(crew.posts, name)
     if any(post.plan.external for post in found):
         raise OvpipeError(f"stage '{name}' lives in an application, which starts it by itself")
-    if any(post.plan.policy.restart == "never" for post in found):
+    if not all(map(crew.returns, found)):
         raise OvpipeError(
-            f"stage '{name}' has `run: {{restart: never}}`: nothing is kept for a successor"
+            f"stage '{name}', or one in its process, has `run: {{restart: never}}`: "
+            f"nothing is kept for a successor"
         )
     here = [post for post in found if post.state in ("starting", "up", "away")]
     if not here:
@@ -44,11 +49,11 @@ def ask_to_leave(posts: Sequence[Post], name: str) -> None:
     for post in here:
         worker = post.process
         if post.state == "away":
-            post.due_s = now
+            crew.together(post)[0].due_s = now
         elif worker is not None and not worker.asked:
             worker.asked = True
             worker.kill_at_s = min(worker.kill_at_s, now + LEAVE_S)
             if post.state == "up":
-                worker.say("leave")
+                worker.members[0].say("leave")
             else:
                 worker.kill()

@@ -16,12 +16,12 @@ or signal handler.
 from __future__ import annotations
 
 import os
-import random
 import selectors
 import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 
 from ovpipe.errors import (
@@ -29,7 +29,6 @@ from ovpipe.errors import (
     LedgerError,
     OvpipeError,
     PreflightError,
-    StageError,
     WireError,
     to_json,
 )
@@ -45,8 +44,8 @@ from ovpipe.supervisor.outcome import Outcome, Phase
 from ovpipe.supervisor.page import Page
 from ovpipe.supervisor.post import Post, with_restarts
 from ovpipe.supervisor.preflight import check_open_files
-from ovpipe.supervisor.process import ExternalMember, WorkerProcess
-from ovpipe.supervisor.restart import Again, GiveUp
+from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess
+from ovpipe.supervisor.restart import GiveUp
 from ovpipe.supervisor.rundir import RunDir
 from ovpipe.supervisor.watch import HangWatch, Reminder
 from ovpipe.transport.pool import make_memfd
@@ -75,8 +74,7 @@ class Supervisor:
         self.plan = make_plan(graph)
         self.phase: Phase = "starting"
         self._drain_timeout_s = drain_timeout_s
-        self._on_tick = on_tick
-        self._on_log = on_log
+        self._on_tick, self._on_log = on_tick, on_log
         self._channels = dict(externals or {})
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -102,7 +100,7 @@ class Supervisor:
         """Give a stage new processes, as somebody asks. Raises ConfigError, OvpipeError."""
         if self.phase not in ("starting", "running") or self._asked_drain:
             raise OvpipeError("the run is about to end")
-        ask_to_leave(self._crew.posts, stage)
+        ask_to_leave(self._crew, stage)
         self._announce(f"stage '{stage}' is to be restarted, as asked for")
 
     def _poke(self) -> None:
@@ -132,25 +130,30 @@ class Supervisor:
             self._page = closing.enter_context(Page(self.plan.graph, run_dir.path, self._announce))
             self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
             for post in self._crew.posts:
-                self._spawn(post)
+                if post.plan.neighbour is None:
+                    self._spawn(post)
             self._loop()
             return self._outcome()
 
-    def _spawn(self, post: Post) -> None:
-        """Start a process for a post: its first, or a successor."""
+    def _spawn(self, host: Post) -> None:
+        """Start a process for a post, and those that live with it: its first, or a successor."""
         if self._asked_drain or self._asked_kill:
             return
+        posts = self._crew.together(host)
         try:
-            member = self._crew.hire(post)
+            self._crew.hire(posts)
         except OSError as error:
-            post.become("gone")
-            self._fail(PreflightError(f"cannot start stage '{post.plan.name}': {error}"))
+            for post in posts:
+                post.become("gone")
+            self._fail(PreflightError(f"cannot start stage '{host.plan.name}': {error}"))
             return
-        select = self._selector.register
-        select(member.channel, selectors.EVENT_READ, lambda: self._hear(post))
-        if isinstance(member, WorkerProcess):
-            select(member.pidfd, selectors.EVENT_READ, lambda: self._bury(post, member))
-            select(member.stderr, selectors.EVENT_READ, lambda: self._log(member))
+        select, process = self._selector.register, host.process
+        for post in posts:
+            assert post.member is not None
+            select(post.member.channel, selectors.EVENT_READ, partial(self._hear, post))
+        if process is not None:
+            select(process.pidfd, selectors.EVENT_READ, lambda: self._bury(process))
+            select(process.stderr, selectors.EVENT_READ, lambda: self._log(process))
 
     def _loop(self) -> None:
         next_tick = time.monotonic()
@@ -188,16 +191,19 @@ class Supervisor:
             self._end()  # nothing has flown yet: there is nothing to finish
         for post in self._crew.posts:
             if post.state == "away" and now >= post.due_s:
-                post.due_s = float("inf")
+                for each in self._crew.together(post):
+                    each.due_s = float("inf")
                 self._spawn(post)
             elif post.process is not None and now >= post.process.kill_at_s:
                 post.process.kill_at_s = float("inf")
                 post.process.kill()
             elif post.state == "starting" and post.process is not None and now > post.start_by_s:
-                post.start_by_s = float("inf")
+                for each in self._crew.together(post):
+                    each.start_by_s = float("inf")
+                late = self._crew.culprit(post.process)
                 self._condemn(
-                    post.process,
-                    f"was not ready after {post.plan.start_timeout_s:g} s; if it needs "
+                    late,
+                    f"was not ready after {late.plan.start_timeout_s:g} s; if it needs "
                     f"longer to open, raise `run: {{start_timeout: ...}}`",
                 )
         if self.phase == "draining" and now > self._deadline_s:
@@ -213,14 +219,17 @@ class Supervisor:
     # -- phases --------------------------------------------------------------------------
 
     def _ready(self, post: Post) -> None:
-        """A process has opened its stage."""
-        post.become("up")
-        now = time.monotonic()
-        post.restarts.ready(now)
-        if post.epoch:
-            self._announce(f"stage '{post.plan.name}' is back after {now - post.died_s:.1f} s")
+        """A stage is open, and perhaps it is the last of those that live together."""
+        post.open, posts, now = True, self._crew.together(post), time.monotonic()
+        if not all(each.open for each in posts):
+            return
+        for each in posts:
+            each.become("up")
+            each.restarts.ready(now)
+            if each.epoch:
+                self._announce(f"stage '{each.plan.name}' is back after {now - each.died_s:.1f} s")
         if self.phase == "running":
-            self._crew.rejoin(post)
+            self._crew.rejoin(posts)
         elif self.phase == "starting" and all(p.state == "up" for p in self._crew.posts):
             try:
                 self._crew.begin()
@@ -283,7 +292,7 @@ class Supervisor:
             post.capacity = int(message["capacity"])
             post.frame_bytes = int(message.get("frame_bytes", 0))
             self._ready(post)
-        elif kind == "pool" and isinstance(member, WorkerProcess):
+        elif kind == "pool" and isinstance(member, WorkerMember):
             try:
                 slots, slot_bytes = int(message["slots"]), int(message["slot_bytes"])
                 self._crew.pools.make(post.plan.index, slots, slot_bytes)
@@ -296,7 +305,7 @@ class Supervisor:
         elif kind == "enough":
             self._announce(f"stage '{post.plan.name}' ends the run: {message.get('why')}")
             self._asked_drain = True
-        elif kind == "failed" and isinstance(member, WorkerProcess):
+        elif kind == "failed" and isinstance(member, WorkerMember):
             member.failure = message
         elif kind == "finished":
             member.finished = True
@@ -322,103 +331,94 @@ class Supervisor:
         if worker.verdict and any(_STACK in line for line in lines):
             worker.kill_at_s = min(worker.kill_at_s, time.monotonic() + _STACKS_S / 5)
         for line in lines:
-            self._said(worker.plan.name, line)
+            self._said(worker.name, line)
         return True
 
     def _tell_suppressed(self, worker: WorkerProcess) -> None:
         if count := worker.turn():
-            self._announce(f"{count} lines of stage '{worker.plan.name}' suppressed")
+            self._announce(f"{count} lines of stage '{worker.name}' suppressed")
 
-    def _bury(self, post: Post, worker: WorkerProcess) -> None:
+    def _bury(self, worker: WorkerProcess) -> None:
         """A process is dead: hear its last words, close its accounts, see who comes next."""
         worker.reap()
         last = time.monotonic() + _CLOSING_S
-        worker.channel.setblocking(False)
-        while worker.channel in self._selector.get_map() and self._hear(post):
-            pass
+        posts = self._crew.together(self._crew.posts[worker.members[0].plan.index])
+        for post, member in zip(posts, worker.members, strict=True):
+            member.channel.setblocking(False)
+            while member.channel in self._selector.get_map() and self._hear(post):
+                pass
         while worker.stderr in self._selector.get_map() and time.monotonic() < last:
             if not self._log(worker):
                 break
         self._tell_suppressed(worker)
-        for thing in (worker.pidfd, worker.channel, worker.stderr):
+        for thing in (worker.pidfd, worker.stderr, *(m.channel for m in worker.members)):
             self._unregister(thing)
         worker.close()
-        index = post.plan.index
-        doing = self._accountant.died(index)
-        self._desk.viewing.died(index)
+        for post in posts:
+            self._accountant.died(post.plan.index)
+            self._desk.viewing.died(post.plan.index)
         if worker.finished and worker.exit_status == 0:
-            self._crew.done(post)
+            for post in posts:
+                self._crew.done(post)
             return
         if self.phase == "ending":
             return
-        self._accountant.end_held(index, "stage_hang" if worker.hung else "stage_crash")
-        if post.state != "gone":
-            self._replace(post, worker, doing)
+        for post in posts:
+            outcome = "stage_hang" if worker.hung else "stage_crash"
+            self._accountant.end_held(post.plan.index, outcome)
+        if posts[0].state != "gone":
+            self._replace(posts, self._crew.culprit(worker))
 
-    def _replace(self, post: Post, worker: WorkerProcess, doing: str) -> None:
-        """Whether a post whose holder is dead gets another, as its policy says."""
-        now, cause = time.monotonic(), worker.cause()
-        if worker.asked:
-            if self.phase in ("starting", "running") and not self._asked_drain:
-                self._crew.leave(post, now)
-            else:
-                self._crew.dismiss(post, "lost_in_transit", "stage_crash")
-            return
-        decision: Again | GiveUp[OvpipeError] = GiveUp(cause, 0)
+    def _replace(self, posts: list[Post], culprit: Post) -> None:
+        """Whether posts whose process is dead get another, as the policy of the culprit says."""
+        now, doing = time.monotonic(), self._accountant.doing(culprit.plan.index)
         over = doing in ("draining", "ended")  # there is nothing left to do for a successor
-        if self.phase in ("starting", "running") and not self._asked_drain and not over:
-            never_ready = post.epoch == 0 and post.state == "starting"
-            decision = post.restarts.died(
-                now,
-                cause,
-                permanent=isinstance(cause, PreflightError)
-                or (never_ready and bool(worker.verdict)),
-                chance=random.random(),
-            )
+        may = self.phase in ("starting", "running") and not self._asked_drain and not over
+        decision = self._crew.judge(culprit, now, may)
         if isinstance(decision, GiveUp):
-            self._fail(with_restarts(decision))
-            if self.phase != "ending" and post.state != "gone":
-                self._crew.dismiss(post, "lost_in_transit", "stage_crash")
+            if not (culprit.process and culprit.process.asked):
+                self._fail(with_restarts(decision))
+            for post in posts:
+                if self.phase != "ending" and post.state != "gone":
+                    self._crew.dismiss(post, "lost_in_transit", "stage_crash")
             return
-        assert isinstance(cause, StageError)
-        self._crew.leave(post, now + decision.delay_s)
-        what = worker.describe_exit() if worker.failure is None else f"failed: {cause.cause}"
-        self._announce(
-            f"stage '{post.plan.name}' {worker.verdict or what} while {doing}; "
-            f"restart {decision.number}/{decision.of} in {decision.delay_s:.1f} s"
-        )
-        if worker.failure is not None:
-            for line in cause.remote_traceback.splitlines():
-                self._announce(line)
+        for post in posts:
+            self._crew.leave(post, now + decision.delay_s)
+        for line in self._crew.describe_death(culprit, doing, decision):
+            self._announce(line)
 
     # -- what does not get on --------------------------------------------------------------
 
     def _look_after(self, now: float) -> None:
         """End what hangs; name what is stalled; say what was not shown."""
         posts = self._crew.posts
-        for each in filter(None, (post.process for post in posts)):
+        for each in filter(None, {post.process for post in posts}):
             self._tell_suppressed(each)
         if self.phase != "running":
             return
         workers = [p for p in posts if p.state == "up" and p.process and not p.process.verdict]
-        signs = {p.plan.index: self._accountant.signs(p.plan.index) for p in workers}
+        signs = self._crew.signs(workers)
         for index, seconds in self._hangs.look(now, signs).items():
-            process, doing = posts[index].process, signs[index][0]
-            assert process is not None
+            post, doing = posts[index], signs[index][0]
+            if post.process is None or post.process.verdict:
+                continue  # another of the same process was found before it
             self._announce(
-                f"stage '{process.plan.name}' hangs: no progress for {seconds:g} s while {doing}; "
+                f"stage '{post.plan.name}' hangs: no progress for {seconds:g} s while {doing}; "
                 f"if a frame may take longer, raise `run: {{stall_timeout: ...}}`"
             )
-            self._condemn(process, f"made no progress for {seconds:g} s", hung=True)
+            self._condemn(post, f"made no progress for {seconds:g} s", hung=True)
         for post in workers:
             blocked = self._accountant.blocked(post.plan.index)
             if blocked is not None and self._stalls.due(now, *blocked):
                 self._announce(self._crew.describe_stall(*blocked))
 
-    def _condemn(self, worker: WorkerProcess, verdict: str, *, hung: bool = False) -> None:
-        """End a process that does not get on; it is to say where it is before that."""
-        worker.verdict, worker.hung, worker.kill_at_s = verdict, hung, time.monotonic()
-        if self._accountant.doing(worker.plan.index) != "starting":  # it knows the signal
+    def _condemn(self, post: Post, verdict: str, *, hung: bool = False) -> None:
+        """End the process of a stage that does not get on; it is to say where it is before that."""
+        worker = post.process
+        assert worker is not None
+        worker.verdict, worker.hung, worker.accused = verdict, hung, post.plan.index
+        worker.kill_at_s = time.monotonic()
+        if self._accountant.doing(post.plan.index) != "starting":  # it knows the signal
             worker.kill_at_s += _STACKS_S
             worker.print_stacks()
 

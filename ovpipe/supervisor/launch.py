@@ -21,7 +21,10 @@ from ovpipe.transport.plan import Link
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """One process to be: a stage, one stream of a producer with `for_each`, or one replica."""
+    """One worker to be: a stage, one stream of a producer with `for_each`, or one replica.
+
+    `neighbour`: the worker that it reads and in whose process it lives; None: in its own.
+    """
 
     index: int
     stage: str
@@ -34,6 +37,7 @@ class WorkerPlan:
     start_timeout_s: float
     stall_timeout_s: float
     policy: Policy
+    neighbour: int | None = None
 
     @property
     def name(self) -> str:
@@ -56,6 +60,7 @@ class EdgeLink:
     when_full: WhenFull
     max_age_ns: int
     streams: tuple[int, ...]
+    by_call: bool
 
     def with_capacity(self, capacity: int, resend: bool) -> Link:
         """The link as its ends see it."""
@@ -68,9 +73,10 @@ class EdgeLink:
             records=min(self.depth + capacity, MAX_RECORDS),
             when_full=self.when_full,
             max_age_ns=self.max_age_ns,
-            resend=resend,
-            wake_after=max(1, self.depth // 2),
+            resend=resend and not self.by_call,
+            wake_after=1 if self.by_call else max(1, self.depth // 2),
             streams=self.streams,
+            by_call=self.by_call,
         )
 
 
@@ -91,6 +97,16 @@ class Plan:
     def inputs(self, stage: str) -> dict[str, tuple[str, ...]]:
         """The stages that one reads, and the streams that can come from each."""
         return {edge.source: edge.streams for edge in self.graph.edges if edge.target == stage}
+
+    def together(self, worker: int) -> tuple[int, ...]:
+        """All workers of the process that this one lives in: each one's neighbour before it."""
+        while (neighbour := self.workers[worker].neighbour) is not None:
+            worker = neighbour
+        found = [worker]
+        for other in self.workers:  # in topological order
+            if other.neighbour in found:
+                found.append(other.index)
+        return tuple(found)
 
     def downstream(self, worker: int) -> list[EdgeLink]:
         """Every link that a frame of `worker` can travel on, upstream before downstream."""
@@ -123,6 +139,8 @@ def make_plan(graph: Graph) -> Plan:
     number = {name: i for i, name in enumerate(streams)}
     workers: list[WorkerPlan] = []
     of_stage: dict[str, list[int]] = {}
+    inline = {stage.name for stage in graph.stages if stage.run.placement == "inline"}
+    source = {edge.target: edge.source for edge in graph.edges}
     for stage in graph.stages:
         infer, producer, run = stage.kind == "infer", stage.role == "producer", stage.run
         start_s = INFER_START_TIMEOUT_S if infer else START_TIMEOUT_S
@@ -144,6 +162,7 @@ def make_plan(graph: Graph) -> Plan:
                     start_timeout_s=run.start_timeout_s or start_s,
                     stall_timeout_s=run.stall_timeout_s or stall_s,
                     policy=Policy(run.restart, run.max_restarts, run.within_s),
+                    neighbour=(of_stage[source[stage.name]][0] if stage.name in inline else None),
                 )
             )
     links: list[EdgeLink] = []
@@ -162,6 +181,7 @@ def make_plan(graph: Graph) -> Plan:
                         when_full=edge.when_full,
                         max_age_ns=int((edge.max_age_s or 0) * 1e9),
                         streams=_streams(workers[sender], edge.streams, number),
+                        by_call=edge.target in inline,
                     )
                 )
     return Plan(graph, tuple(workers), tuple(links), streams)

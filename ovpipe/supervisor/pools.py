@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ovpipe.errors import PreflightError
 from ovpipe.supervisor.launch import Plan
-from ovpipe.supervisor.process import ExternalMember, WorkerProcess
+from ovpipe.supervisor.process import ExternalMember, WorkerMember
 from ovpipe.transport.pool import make_memfd
 
 _NAMED = 3
@@ -31,7 +31,7 @@ class Pools:
     """All pools of one run. `member(index)`: who holds a post now."""
 
     def __init__(
-        self, plan: Plan, member: Callable[[int], WorkerProcess | ExternalMember | None]
+        self, plan: Plan, member: Callable[[int], WorkerMember | ExternalMember | None]
     ) -> None:
         self._plan = plan
         self._member = member

@@ -16,7 +16,7 @@ from typing import Literal
 
 from ovpipe.errors import OvpipeError, StageError
 from ovpipe.supervisor.launch import WorkerPlan
-from ovpipe.supervisor.process import ExternalMember, WorkerProcess
+from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess
 from ovpipe.supervisor.restart import GiveUp, Restarts
 
 State = Literal["new", "starting", "up", "away", "gone", "done"]
@@ -34,19 +34,21 @@ _NEXT: dict[State, tuple[State, ...]] = {
 class Post:
     """One worker's place. `due_s`: when its next process is to be started, while away.
 
-    `capacity`, `frame_bytes`: what its holder said of the frames that it works on, or makes.
+    `capacity`, `frame_bytes`: what its holder said of the frames that it works on, or makes;
+    `open`: whether it has.
     """
 
     def __init__(self, plan: WorkerPlan) -> None:
         self.plan = plan
         self.state: State = "new"
         self.epoch = 0
+        self.open = False
         self.capacity = 0
         self.frame_bytes = 0
         self.start_by_s = float("inf")
         self.due_s = float("inf")
         self.died_s = 0.0
-        self.member: WorkerProcess | ExternalMember | None = None
+        self.member: WorkerMember | ExternalMember | None = None
         self.restarts: Restarts[OvpipeError] = Restarts(plan.policy)
 
     def become(self, state: State) -> None:
@@ -57,8 +59,8 @@ class Post:
 
     @property
     def process(self) -> WorkerProcess | None:
-        """The process that holds the post, where that is one of ours."""
-        return self.member if isinstance(self.member, WorkerProcess) else None
+        """The process that the post's holder lives in, where that is one of ours."""
+        return self.member.process if isinstance(self.member, WorkerMember) else None
 
     @property
     def alive(self) -> bool:

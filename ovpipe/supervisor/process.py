@@ -1,8 +1,8 @@
-"""One worker process: started, watched, ended.
+"""One worker process: started, watched, ended; and what lives in it, reached by a channel each.
 
 Law: started by exec from the supervisor's main thread, in a process group of its own (the
-terminal's Ctrl-C is the supervisor's business), with no descriptor but its end of the control
-channel. Its death is an event (a pidfd), and it is reaped when that event comes. What it
+terminal's Ctrl-C is the supervisor's business), with no descriptor but its ends of the control
+channels. Its death is an event (a pidfd), and it is reaped when that event comes. What it
 writes to stderr is read without ever blocking it, and the end of it kept; of a flood only the
 first lines of each turn are shown, and the others counted.
 """
@@ -15,7 +15,8 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from ovpipe.errors import PreflightError, StageError
@@ -38,31 +39,68 @@ def _text(line: bytes) -> str:
     return line[:_MAX_LINE].decode("utf-8", "backslashreplace").rstrip()
 
 
-class WorkerProcess:
-    """A started worker.
+class WorkerMember:
+    """A stage that lives in a worker process. `failure`: its own word about why it failed."""
 
-    `failure`: its own word about why it failed, if it gave one. `verdict`: why the supervisor
-    ends it, if it does, at `kill_at_s`; `hung`: because it does not get on with its frames.
-    `asked`: somebody asked for its end, and for a successor.
+    def __init__(self, plan: WorkerPlan, process: WorkerProcess, channel: socket.socket) -> None:
+        self.plan = plan
+        self.process = process
+        self.channel = channel
+        self.finished = False
+        self.failure: dict[str, Any] | None = None
+
+    def say(self, word: str, fds: tuple[int, ...] = (), /, **values: Any) -> None:
+        """Send one control message; a dead worker does not hear it."""
+        with suppress(OSError):
+            control.send(self.channel, {"t": word, **values}, fds)
+
+    def hear(self) -> tuple[dict[str, Any], list[int]] | None:
+        """The next control message, or None at end-of-file."""
+        return control.receive(self.channel)
+
+    def cause(self) -> StageError | PreflightError:
+        """Why it is dead: its own last word, the supervisor's verdict, or how its process ended."""
+        failure, name, process = self.failure, self.plan.name, self.process
+        if failure is None:
+            told = process.verdict or process.describe_exit()
+            return StageError(name, told, "\n".join(process.tail))
+        if failure["what"] == "preflight":
+            return PreflightError(f"stage '{name}': {failure['cause']}")
+        return StageError(name, failure["cause"], failure["traceback"])
+
+
+class WorkerProcess:
+    """A started process, and the members that live in it, the host first.
+
+    `verdict`: why the supervisor ends it, if it does, at `kill_at_s`; `hung`: because it does not
+    get on with its frames; `accused`: the worker that this is said of. `asked`: somebody asked for
+    its end, and for a successor.
     """
 
-    def __init__(self, plan: WorkerPlan) -> None:
-        self.plan = plan
-        self.channel, theirs = control.pair()
-        with theirs:
+    def __init__(self, plans: Sequence[WorkerPlan]) -> None:
+        pairs = [control.pair() for _ in plans]
+        self.members = [
+            WorkerMember(p, self, ours) for p, (ours, _) in zip(plans, pairs, strict=True)
+        ]
+        self.name = "+".join(plan.name for plan in plans)
+        theirs = [end for _, end in pairs]
+        fds = [end.fileno() for end in theirs]
+        with ExitStack() as closing:
+            for end in theirs:
+                closing.callback(end.close)
             self._process = subprocess.Popen(
                 [
                     sys.executable,
                     "-P",  # the current folder must not shadow installed packages
                     "-m",
                     "ovpipe.worker",
-                    str(theirs.fileno()),
+                    ",".join(map(str, fds)),
                     str(os.getpid()),
-                    plan.name,  # for whoever lists processes
+                    self.name,  # for whoever lists processes
                 ],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=fds,
                 env={**os.environ, **_ENVIRONMENT},
                 process_group=0,
             )
@@ -70,10 +108,9 @@ class WorkerProcess:
         self.stderr = self._process.stderr
         os.set_blocking(self.stderr.fileno(), False)
         self.pidfd = os.pidfd_open(self._process.pid)
-        self.finished = False
-        self.failure: dict[str, Any] | None = None
         self.verdict = ""
         self.hung = False
+        self.accused: int | None = None
         self.asked = False
         self.kill_at_s = float("inf")
         self.exit_status: int | None = None
@@ -92,14 +129,10 @@ class WorkerProcess:
         """True until its death was seen."""
         return self.exit_status is None
 
-    def say(self, word: str, fds: tuple[int, ...] = (), /, **values: Any) -> None:
-        """Send one control message; a dead worker does not hear it."""
-        with suppress(OSError):
-            control.send(self.channel, {"t": word, **values}, fds)
-
-    def hear(self) -> tuple[dict[str, Any], list[int]] | None:
-        """The next control message, or None at end-of-file."""
-        return control.receive(self.channel)
+    @property
+    def finished(self) -> bool:
+        """True once all that live in it have said that their work is done."""
+        return all(member.finished for member in self.members)
 
     def read_stderr(self) -> list[str] | None:
         """Whole lines that have come, as many as may be shown; None at end-of-file.
@@ -154,20 +187,12 @@ class WorkerProcess:
                 return f"died (signal {-status})"
         return f"exited with code {status}" + (" before its work was done" if status == 0 else "")
 
-    def cause(self) -> StageError | PreflightError:
-        """Why it is dead: its own last word, the supervisor's verdict, or how it ended."""
-        failure, name = self.failure, self.plan.name
-        if failure is None:
-            return StageError(name, self.verdict or self.describe_exit(), "\n".join(self.tail))
-        if failure["what"] == "preflight":
-            return PreflightError(f"stage '{name}': {failure['cause']}")
-        return StageError(name, failure["cause"], failure["traceback"])
-
     def close(self) -> None:
         """Give back the descriptors."""
-        for thing in (self.channel, self.stderr):
-            with suppress(OSError):
-                thing.close()
+        for member in self.members:
+            member.channel.close()
+        with suppress(OSError):
+            self.stderr.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

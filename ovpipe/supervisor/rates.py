@@ -45,8 +45,8 @@ class WorkerRate:
 
 @dataclass(frozen=True)
 class Interval:
-    """What `reading` counts happened within `seconds`; states and `in_flight` are those at its
-    end."""
+    """What `reading` counts happened within `seconds`; states, `restarts` and `in_flight` are those
+    at its end."""
 
     seconds: float
     reading: Reading
@@ -132,7 +132,6 @@ def _worker(now: WorkerReading, before: WorkerReading | None) -> WorkerReading:
         blocked_ns=now.blocked_ns - before.blocked_ns,
         idle_ns=now.idle_ns - before.idle_ns,
         malformed=now.malformed - before.malformed,
-        restarts=now.restarts - before.restarts,
     )
 
 

@@ -56,6 +56,8 @@ def loads(reading: Reading) -> dict[str, Load]:
 def verdict(graph: Graph, reading: Reading, seconds: float, cpu: float | None = None) -> list[str]:
     """A few plain sentences, the most important first; empty where too little was measured.
 
+    reading, seconds: of the whole run, or of a part of it (rates.Interval).
+
     `cpu`: how busy all processors of the machine were meanwhile, 0 to 1.
     """
     of = loads(reading)
@@ -75,7 +77,8 @@ def verdict(graph: Graph, reading: Reading, seconds: float, cpu: float | None = 
             f"no stage is saturated; the busiest is {limit.stage} ({limit.busy:.0%}): "
             "the sources set the pace"
         )
-    return said + [line for account in reading.accounts for line in _losses(account, seconds)]
+    lost = [loss for account in reading.accounts for loss in _losses(account, seconds)]
+    return said + [line for _, line in sorted(lost, key=lambda loss: -loss[0])]
 
 
 def _spent(worker: WorkerReading) -> int:
@@ -122,7 +125,8 @@ def _advice(stage: Stage, limit: Load, graph: Graph) -> str:
     return f"make its work less, give it `replicas`, {fewer}"
 
 
-def _losses(account: Account, seconds: float) -> list[str]:
+def _losses(account: Account, seconds: float) -> list[tuple[int, str]]:
+    """How many frames, and the sentence about them, for each reason."""
     edge = f"{account.source} -> {account.target}"
     if account.stream != account.source:
         edge += f", stream {account.stream}"
@@ -132,7 +136,7 @@ def _losses(account: Account, seconds: float) -> list[str]:
             rate = f" ({count / seconds:.1f} /s)" if seconds > 0 else ""
             why = _WHY.get(reason, reason)
             of = f"{count} of {account.claimed} frames"
-            lines.append(f"{edge} {what} {of}{rate}: {why}")
+            lines.append((count, f"{edge} {what} {of}{rate}: {why}"))
     return lines
 
 

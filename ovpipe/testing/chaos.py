@@ -6,6 +6,9 @@
                  -> near                    the same frames to one more reader
     cam (live)   -> view -> late            a slow reader, so that edges drop
 
+In about every second run only one file is read, nothing is replicated, and some of the stages live
+in the process of the one that they read.
+
 Runs it with `ovpipe run` as a child, sends SIGKILL, or SIGSTOP and SIGCONT, to random workers at
 random moments, and has another process (`ovpipe.testing.verify`) compare what the sinks wrote
 with the ledger. Where a kill ends a run, the next one begins with the next seed.
@@ -38,7 +41,6 @@ RUN_S = 30.0
 END_S = 30.0
 """How long it may take to end, when asked to; then it hangs, and that is a difference."""
 CALM_S = 20.0
-WORKERS = 11
 OUTCOMES = (0, 4, 5)
 """Exit codes that a run may have: ended well, a stage gave up, the drain took too long."""
 
@@ -56,8 +58,16 @@ class Tally:
     differences: list[str] = field(default_factory=list)
 
 
-def graph(folder: Path) -> dict[str, Any]:
-    """The pipeline, as YAML has it (JSON is YAML); sinks write below `folder`."""
+INLINE = ("far", "late", "near", "one", "two", "view")
+"""Stages that may live in their neighbour's process, where that is one only."""
+
+
+def graph(folder: Path, rng: random.Random) -> dict[str, Any]:
+    """The pipeline, as YAML has it (JSON is YAML); sinks write below `folder`.
+
+    By chance some stages live with the one that they read; then nothing is replicated, and there
+    is one stream where there are two.
+    """
     kind = "ovpipe.testing:{}".format
     script = {"kind": kind("Script"), "items": ["frame"], "repeat": True, "size": "320x240"}
     passes = {"kind": kind("ScriptedTransform")}
@@ -78,7 +88,22 @@ def graph(folder: Path) -> dict[str, Any]:
     for name, stage in stages.items():
         # Few restarts, and those who are killed most often would be given up.
         stage["run"] = {"max_restarts": 100_000, "replicas": 2 if name in ("two", "view") else 1}
+    if rng.random() < 0.5:
+        stages["file"] = {**script, "run": stages["file"]["run"]}
+        for name in INLINE:
+            placement = rng.choice(["inline", "inline", "process"])
+            stages[name]["run"] |= {"placement": placement, "replicas": 1}
     return {"version": 1, "name": "chaos", "stages": stages}
+
+
+def processes(config: dict[str, Any]) -> int:
+    """How many worker processes a graph has."""
+    count = 0
+    for stage in config["stages"].values():
+        run = stage["run"]
+        if run.get("placement") != "inline":
+            count += len(stage.get("for_each", ())) or run["replicas"]
+    return count
 
 
 def workers(pid: int) -> list[int]:
@@ -112,8 +137,9 @@ def disturb(process: subprocess.Popen[str], rng: random.Random, until_s: float) 
 
 def run_once(folder: Path, seed: int, until_s: float, tally: Tally) -> list[str]:
     """One run, disturbed, ended and judged; what is wrong with it."""
-    config = folder / "chaos.json"
-    config.write_text(json.dumps(graph(folder)))
+    config, rng = folder / "chaos.json", random.Random(seed)
+    stages = graph(folder, rng)
+    config.write_text(json.dumps(stages))
     before = holdings(folder)
     environ = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
     command = [sys.executable, "-m", "ovpipe", "run", str(config), "--json"]
@@ -121,14 +147,13 @@ def run_once(folder: Path, seed: int, until_s: float, tally: Tally) -> list[str]
         process = subprocess.Popen(command, stdout=out, stderr=err, env=environ, text=True)
     problems = []
     calm = False
-    rng = random.Random(seed)
     try:
         if rng.random() < 0.75:  # else the start itself is disturbed
             _flowing(process, folder)
         for done in disturb(process, rng, min(until_s, time.monotonic() + RUN_S)):
             tally.kills += done == "kill"
             tally.stops += done == "stop"
-        calm = _calm(process)
+        calm = _calm(process, processes(stages))
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         process.wait(END_S)
@@ -155,8 +180,8 @@ def _flowing(process: subprocess.Popen[str], folder: Path) -> None:
         time.sleep(0.05)
 
 
-def _calm(process: subprocess.Popen[str]) -> bool:
-    """Wait until all workers are there and stay for a while, or there is no hope of it.
+def _calm(process: subprocess.Popen[str], count: int) -> bool:
+    """Wait until all `count` workers are there and stay for a while, or there is no hope of it.
 
     Who is away when a run is asked to end is not started again, and its streams do not end. And
     a signal that comes before the run has its handlers is no drain.
@@ -167,7 +192,7 @@ def _calm(process: subprocess.Popen[str]) -> bool:
         now = [pid for pid in workers(process.pid) if _joined(pid)]
         if now != before:
             since_s, before = time.monotonic(), now
-        if len(now) == WORKERS and time.monotonic() > since_s + 1:
+        if len(now) == count and time.monotonic() > since_s + 1:
             return True
         time.sleep(0.05)
     return False

@@ -1,4 +1,4 @@
-"""What has come in and was not looked at yet, in order.
+"""What has come in and was not looked at yet, in order; frames of several live streams in turn.
 
 Law: the death of a sender is handed out behind everything of it that has arrived, and before
 anything of its successor: their messages come by different connections, of which either may be
@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from ovpipe.errors import WireError
 from ovpipe.transport import wire
+from ovpipe.transport.fair import Fair
 from ovpipe.transport.inbox import Inbox
 from ovpipe.transport.peers import Departed, Peers
 from ovpipe.transport.receiver import Receiver
@@ -30,12 +31,13 @@ class Mail:
         self._peers = peers
         self._receiver = receiver
         self._backlog: deque[Item] = deque()
+        self._fair = Fair()  # frames ahead of the backlog
         self._held: list[Item] = []
         self._dead: dict[int, int] = {}  # by worker: the last epoch whose death was handed out
         self._early: list[tuple[int, wire.Message]] = []  # of successors, by worker
 
     def __bool__(self) -> bool:
-        return bool(self._backlog or self._peers.departed)
+        return bool(self._backlog or self._fair or self._peers.departed)
 
     def pump(self, timeout_ms: int) -> None:
         """Wait for one message, and keep it."""
@@ -46,8 +48,12 @@ class Mail:
     def next(self, timeout_ms: int, starving: bool = True) -> Item | None:
         """The oldest; waited for where there is none. None after a nudge or the time.
 
-        starving: there is nothing to do until something comes.
+        starving: there is nothing to do until something comes. Otherwise what comes is kept for
+        later, and only the wait ends.
         """
+        if not starving:
+            self.pump(timeout_ms)
+            return None
         if self._peers.departed:
             self._settle()
         if self._held:
@@ -55,7 +61,14 @@ class Mail:
             released = self._release()
             if released is not None:
                 return released
-        if not self._backlog and starving and self._receiver.owes:
+        if self._receiver.shared_out:
+            while (data := self._inbox.receive(0)) is not None:
+                self._keep(data)
+            self._sort()
+            message = self._fair.next(self._receiver.passes_over)
+            if message is not None:
+                return message
+        if not self._backlog and self._receiver.owes:
             self.pump(0)
             if not self._backlog:
                 self._receiver.pay()
@@ -63,16 +76,33 @@ class Mail:
             self.pump(timeout_ms)
         while self._backlog:
             item = self._backlog.popleft()
-            if isinstance(item, wire.Message) and item.epoch:
-                sender = self._receiver.sender_of(item.link)
-                if sender is not None and self._dead.get(sender, -1) < item.epoch - 1:
-                    self._early.append((sender, item))
-                    continue
+            if self._too_early(item):
+                continue
             if (self._held or self._receiver.merges) and self._must_wait(item, self._held):
                 self._held.append(item)
                 continue
             return self._handed_out(item)
         return self._release()
+
+    def _sort(self) -> None:
+        """Let the frames at the head of the backlog take turns: to the first that is none."""
+        while self._backlog:
+            item = self._backlog[0]
+            if not isinstance(item, wire.Message) or item.kind != wire.FRAME:
+                return
+            self._backlog.popleft()
+            if not self._too_early(item):
+                self._fair.add(item)
+
+    def _too_early(self, item: Item) -> bool:
+        """True where it is of a successor, and the death before it was not handed out: kept."""
+        if not isinstance(item, wire.Message) or not item.epoch:
+            return False
+        sender = self._receiver.sender_of(item.link)
+        if sender is None or self._dead.get(sender, -1) >= item.epoch - 1:
+            return False
+        self._early.append((sender, item))
+        return True
 
     def _must_wait(self, item: Item, before: Iterable[Item]) -> bool:
         """True where something that came `before` it must leave first, or has still to come."""

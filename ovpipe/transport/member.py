@@ -8,6 +8,9 @@ its life on a thread of its own: pools, drain, dead peers, the end.
                            gone, back, bye
     member -> supervisor   ready, pool, facts, seen (+ fd), failed, finished
 
+Members of one process share the inbox of the first: whatever comes, wakes the one thread on which
+they all work.
+
 Law: the thread only stores values and nudges the inbox; all work stays on the member's own
 thread. End-of-file means that the supervisor is dead: `on_lost` is called at once.
 """
@@ -31,11 +34,12 @@ from ovpipe.transport.peers import Peers
 from ovpipe.transport.plan import Link
 from ovpipe.transport.pool import Pool
 from ovpipe.transport.receiver import Receiver
-from ovpipe.transport.sender import Sender
+from ovpipe.transport.sender import Calls, Sender
 from ovpipe.transport.shared import SharedMemory
 from ovpipe.transport.turns import Turns
 
 _POOL_TIMEOUT_S = 30.0
+_NONE: Calls = {}
 
 
 class Member:
@@ -46,14 +50,21 @@ class Member:
     replica's; None where there is one worker only.
     """
 
-    def __init__(self, channel: socket.socket, assignment: dict[str, Any], fds: list[int]) -> None:
+    def __init__(
+        self,
+        channel: socket.socket,
+        assignment: dict[str, Any],
+        fds: list[int],
+        inbox: Inbox | None = None,
+    ) -> None:
         self.assignment = assignment
         self.index: int = assignment["worker"]
         self.streams: list[str] = assignment["streams"]
         self.shared = SharedMemory(fds[0], Layout(**assignment["layout"]), self.index)
         for fd in fds:
             socket.close(fd)
-        self.inbox = Inbox(assignment["endpoint"])
+        self._owns_inbox = inbox is None
+        self.inbox = Inbox(assignment["endpoint"]) if inbox is None else inbox
         self.roots = Roots()
         self.draining = False
         self.leaving = False
@@ -70,12 +81,15 @@ class Member:
         self._news = threading.Condition()
 
     @classmethod
-    def join(cls, channel: socket.socket) -> Member:
-        """Wait for the assignment. Raises PipelineClosed where the supervisor is gone."""
+    def join(cls, channel: socket.socket, inbox: Inbox | None = None) -> Member:
+        """Wait for the assignment. Raises PipelineClosed where the supervisor is gone.
+
+        `inbox`: of the member in whose process this one lives.
+        """
         received = control.receive(channel)
         if received is None:
             raise PipelineClosed("the supervisor is gone")
-        return cls(channel, *received)
+        return cls(channel, *received, inbox)
 
     def listen(self, on_lost: Callable[[], None]) -> None:
         """Start the thread that listens to the supervisor."""
@@ -138,9 +152,12 @@ class Member:
         """Send one message to the supervisor."""
         control.send(self._channel, {"t": word, **values})
 
-    def wait_for_start(self) -> tuple[Receiver, Sender, Mail]:
+    def wait_for_start(
+        self, calls: Calls = _NONE, pump: Callable[[int], None] | None = None
+    ) -> tuple[Receiver, Sender, Mail]:
         """Both ends of this member's links, once all members are ready.
 
+        `calls`: see Sender; `pump`: how it waits for a credit, where not by its own mail.
         Raises PipelineClosed where the run ends before it has begun.
         """
         if not self._wait(lambda: self._start) or self._start is None:
@@ -158,10 +175,11 @@ class Member:
             links["leave"],
             links["beyond"],
             self._request_pool,
-            mail.pump,
+            pump or mail.pump,
             self.peers,
             self.assignment["epoch"],
             [self.shared.pool(number) for number in self._inherited],
+            calls,
         )
         sender.looks = self.looks
         if links["shared"]:
@@ -194,7 +212,8 @@ class Member:
         for peer in self.peers:
             if peer.state != "here":
                 self.inbox.forget(peer.endpoint)
-        self.inbox.close()
+        if self._owns_inbox:
+            self.inbox.close()
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)
         self._channel.close()

@@ -16,7 +16,8 @@ class Link:
     `max_age_ns`: 0 = no limit. `when_full`: what the sender does without a credit.
     `resend`: the receiver may be restarted, so its sender keeps what was not taken yet.
     `wake_after`: how many frames the receiver ends before it wakes a sender that waits.
-    `streams`: indices of those that may come along here.
+    `streams`: indices of those that may come along here. `by_call`: the receiver lives in the
+    sender's process and is called with each frame.
     """
 
     index: int
@@ -30,6 +31,7 @@ class Link:
     resend: bool
     wake_after: int
     streams: tuple[int, ...]
+    by_call: bool = False
 
     @property
     def revocable(self) -> bool:

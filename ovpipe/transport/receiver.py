@@ -81,6 +81,17 @@ class Receiver:
             ]
 
         self.merges = any(inlet.rivals for inlet in self._inlets.values())
+        entering = [inlet.link for inlet in self._inlets.values()]
+        live = all(link.revocable for link in entering)
+        self.shared_out = (
+            sum(len(link.streams) for link in entering) > 1 and live and not self.merges
+        )
+        """Whether streams that wait take turns: with `block`, credits see to that."""
+
+    @property
+    def links(self) -> list[int]:
+        """The links that lead here."""
+        return list(self._inlets)
 
     @property
     def finished(self) -> bool:
@@ -160,6 +171,16 @@ class Receiver:
     def count_malformed(self) -> None:
         """Count a message that is none of ours: it belongs to no frame."""
         self._shared.words[self._shared.me + W_MALFORMED] += 1
+
+    def passes_over(self, message: Message) -> bool:
+        """True where its frame was dropped in favour of a newer one: it is done with."""
+        inlet = self._inlets.get(message.link)
+        if inlet is None or message.record >= inlet.link.records or not inlet.link.revocable:
+            return False  # whoever takes it says what is wrong with it
+        if inlet.ledger.is_inflight(message.record, message.generation):
+            return False
+        self._shared.words[inlet.ledger.base + L_TAKEN] += 1
+        return True
 
     def take(self, message: Message) -> tuple[Frame, Lease] | None:
         """The frame that a FRAME message names, held for us; None where there is none to have."""

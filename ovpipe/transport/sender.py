@@ -4,30 +4,24 @@ Law: a frame given to `publish` is claimed on every edge, once, and on each it e
 one outcome. An edge is one link, or one to each replica of the stage that reads: then the frame
 goes to the one with the most credits. Its pixels stay in the slot they were written to; links carry
 descriptors. With `block` nothing is lost and the caller waits; with `drop_oldest` the caller never
-waits, and the oldest frame that no receiver has taken yet makes room, counted `queue_full`; with
-`drop_newest` neither waits nor makes room: the new frame itself is refused, counted the same.
-
-A slot is free when no record of any link downstream, however many hops away, refers to it and
-no array of this process lies in it. That is read from the ledger when a slot is needed: no
-message, no count that a dead process could have left wrong. Links are read from upstream to
-downstream, and a forwarding worker claims on its outputs before it finishes its input, so a
-frame that moves while it is looked for is seen at least once.
-
-Pools are never given back, and one serves all sizes down to half its slots'. The first few are
-made as large as asked, further ones for other sizes are powers of two: so a source that keeps
-changing its size needs memory by its largest frames, not by how many sizes it has had.
+waits, and the oldest frame not taken yet (`shares`: of which stream) makes room, counted
+`queue_full`; with `drop_newest` neither waits nor makes room: the new frame itself is refused,
+counted the same.
 
 While a receiver is away, waiting for its restart, frames for it are claimed and not sent; its
 successor is sent all that are still INFLIGHT, in order, and the ends of streams behind them. A
 successor of a sender takes over the records that it finds in use; it cannot send them again and
 leaves them to the receiver, who knows what has arrived.
+
+A receiver that lives in this process is called with each message, once it is claimed on every
+edge that leads to others, and has done its work on it when the call returns. Meanwhile this worker
+waits for it, and says so as in any wait.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from math import prod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +41,7 @@ from ovpipe.transport.ledger import (
     R_EPOCH,
     R_SINCE,
     R_STATE,
+    R_STREAM,
     RECORD_WORDS,
     W_BEAT,
     W_BLOCKED_NS,
@@ -58,13 +53,22 @@ from ovpipe.transport.ledger import (
 from ovpipe.transport.look import Looks
 from ovpipe.transport.peers import Peer, Peers
 from ovpipe.transport.plan import Link
-from ovpipe.transport.pool import DTYPE_CODE, Pool, slot_size
+from ovpipe.transport.pool import DTYPE_CODE, Pool
 from ovpipe.transport.shared import SharedMemory
-from ovpipe.transport.wire import ArrayRef, encode_body, encode_eos, encode_frame
+from ovpipe.transport.shares import Shares
+from ovpipe.transport.slots import RequestPool, Slots
+from ovpipe.transport.wire import (
+    EOS,
+    FRAME,
+    NO_PTS,
+    ArrayRef,
+    Message,
+    copied,
+    encode_body,
+    encode_eos,
+    encode_frame,
+)
 
-_FIRST_SLOTS = 8
-_EXACT_POOLS = 4
-_SHARE_BELOW = 1 << 16
 _STALE_MESSAGES = 256
 _WAIT_MS = 100
 _LINGER_MS = 20
@@ -72,8 +76,8 @@ _QUEUE_FULL = CODE["queue_full"]
 _LINK_LOST = CODE["link_lost"]
 _LOST = CODE["lost_in_transit"]
 
-RequestPool = Callable[[int, int], Pool]
-"""(slots, slot_bytes) -> a new pool of this worker, mapped for writing."""
+Calls = Mapping[int, Callable[[Message], None]]
+"""By worker: what takes the messages for a receiver that lives in this process."""
 
 
 class _Outlet:
@@ -110,17 +114,13 @@ class _Outlet:
         return self.ledger.words[at + R_STATE] & 0xFF == INFLIGHT
 
 
-def _fits(pool: Pool, size: int) -> bool:
-    return size <= pool.slot_bytes <= max(2 * size, _SHARE_BELOW)
-
-
 class Sender:
     """Loans, publishes, ends streams. One thread only.
 
     `downstream`: every link that a frame of this worker can travel on, upstream first.
     `pump(timeout_ms)`: called while waiting for a credit; returns after a message or the time.
     `peers`: frames for those that are gone end as `link_lost`. `epoch`: which process of its
-    worker this is; `pools`: what the one before it had.
+    worker this is; `pools`: what the one before it had; `calls`: for links that are `by_call`.
     """
 
     def __init__(
@@ -135,6 +135,7 @@ class Sender:
         peers: Peers,
         epoch: int,
         pools: Sequence[Pool],
+        calls: Calls,
     ) -> None:
         self._shared = shared
         self._roots = roots
@@ -145,68 +146,21 @@ class Sender:
         self._outlets = [_Outlet(link, shared.link(link.index), peers) for link in links]
         edges = dict.fromkeys(link.edge for link in links)
         self._edges = [[o for o in self._outlets if o.link.edge == edge] for edge in edges]
-        self._downstream = [(shared.link(link.index), link.records) for link in downstream]
-        self._request_pool = request_pool
+        self._edges.sort(key=lambda edge: edge[0].link.by_call)  # others work meanwhile
+        self._calls = calls
+        below = [(shared.link(link.index), link.records) for link in downstream]
+        self._slots = Slots(roots, below, request_pool, pools)
         self._pump = pump
-        self._pools = list(pools)
-        self._held: set[int] = set()  # refs of slots in which an array of ours is alive
-        self._like: tuple[tuple[int, ...], DTypeLike] | None = None  # the last loan
-        self._spare: NDArray[Any] | None = None  # the next one, if it is like that
+        self._shares = Shares()
         self.looks = Looks()
-
-    # -- slots --------------------------------------------------------------------------
 
     def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """A writable array in a free slot. Raises FrameError where dtype cannot travel."""
-        if np.dtype(dtype) not in DTYPE_CODE:
-            raise FrameError(f"arrays of dtype {np.dtype(dtype)} cannot be sent", "malformed")
-        like, spare = (shape, dtype), self._spare
-        self._spare = None
-        if spare is not None and like == self._like:
-            return spare
-        del spare
-        self._like = like
-        nbytes = prod(shape) * np.dtype(dtype).itemsize
-        return self._array(*(self._free_slot(nbytes) or self._more(nbytes)), shape, dtype)
+        return self._slots.loan(shape, dtype)
 
     def prepare(self) -> None:
         """While there is time: the slot that the next loan will need, if it is like the last."""
-        if self._like is not None and self._spare is None:
-            shape, dtype = self._like
-            place = self._free_slot(prod(shape) * np.dtype(dtype).itemsize)
-            if place is not None:
-                self._spare = self._array(*place, shape, dtype)
-
-    def _array(
-        self, pool: Pool, slot: int, shape: tuple[int, ...], dtype: DTypeLike
-    ) -> NDArray[Any]:
-        root = pool.view(slot, DTYPE_CODE[np.dtype(dtype)], shape)
-        ref = pool.number << 32 | slot
-        self._held.add(ref)
-        self._roots.add(root, pool.number, slot, lambda: self._held.discard(ref))
-        return root.reshape(shape)
-
-    def _free_slot(self, nbytes: int) -> tuple[Pool, int] | None:
-        size = slot_size(nbytes)
-        busy = set(self._held)
-        for ledger, records in self._downstream:
-            busy.update(ledger.live_refs(records))
-        for pool in self._pools:
-            if _fits(pool, size):
-                for slot in range(pool.slots):
-                    if pool.number << 32 | slot not in busy:
-                        return pool, slot
-        return None
-
-    def _more(self, nbytes: int) -> tuple[Pool, int]:
-        """Every slot is in somebody's hands. Records bound how many can be, so this ends."""
-        size = slot_size(nbytes)
-        slots = sum(pool.slots for pool in self._pools if _fits(pool, size))
-        if not slots and len(self._pools) >= _EXACT_POOLS:
-            size = slot_size(1 << (size - 1).bit_length())
-        pool = self._request_pool(max(slots, _FIRST_SLOTS), size)
-        self._pools.append(pool)
-        return pool, 0
+        self._slots.prepare()
 
     # -- frames -------------------------------------------------------------------------
 
@@ -215,8 +169,7 @@ class Sender:
 
         Raises FrameError where it cannot travel; then it was not claimed on any edge.
         """
-        words, me = self._shared.words, self._shared.me
-        words[me + W_FRAMES_OUT] += 1
+        self._shared.words[self._shared.me + W_FRAMES_OUT] += 1
         if not self._outlets:
             return
         self.sync()
@@ -232,8 +185,7 @@ class Sender:
             meta["d"] = frame.detections.to_wire()
         if len(named) > MAX_REFS:
             raise FrameError(f"a frame carries at most {MAX_REFS} arrays, not {len(named)}")
-        keep = []  # arrays that were copied into a slot just now live until all links have them
-        arrays = []
+        keep, arrays = [], []  # what was copied into a slot just now lives until all links have it
         for name, array in named.items():
             place = self._roots.find(array)
             if place is None:
@@ -250,17 +202,29 @@ class Sender:
             self.looks.show(frame, stream, named, meta)
         refs = [a.pool << 32 | a.slot for a in arrays]
         for edge in self._edges:
-            outlet, record = self._record(edge)
+            outlet, record = self._record(edge, stream)
             if record is None:
                 outlet.ledger.refuse(stream, _LINK_LOST if outlet.lost() else _QUEUE_FULL)
                 continue
             link = outlet.link
             if link.revocable:
                 self._shared.tokens.reset(outlet.ledger.token(record))
+                self._shares.sent(link.edge, stream)
             generation = outlet.ledger.claim(
                 record, stream, frame.seq, refs, time.monotonic_ns(), self._epoch
             )
             outlet.used.append(record)
+            if link.by_call:
+                outlet.sent += 1
+                pts_ns = NO_PTS if frame.pts_ns is None else frame.pts_ns
+                self._call(
+                    link,
+                    Message(
+                        FRAME, link.index, self._epoch, record, stream, generation, frame.seq,
+                        pts_ns, frame.captured_ns, tuple(arrays), copied(meta),
+                    ),
+                )  # fmt: skip
+                continue
             message = encode_frame(
                 body,
                 len(arrays),
@@ -291,8 +255,27 @@ class Sender:
         self.sync()
         for outlet in self._outlets:
             if stream in outlet.link.streams:
+                if outlet.link.by_call:
+                    link = outlet.link
+                    self._call(
+                        link, Message(EOS, link.index, self._epoch, 0, stream, 0, 0, 0, 0, (), {})
+                    )
+                    continue
                 outlet.ended.append(stream)
                 self._send(outlet, encode_eos(outlet.link.index, self._epoch, stream))
+
+    def _call(self, link: Link, message: Message) -> None:
+        self.lend(link.index, lambda: self._calls[link.receiver](message))
+
+    def lend(self, link: int, work: Callable[[], None]) -> None:
+        """Let the receiver of a link do some work on this thread; meanwhile this worker waits."""
+        words, me = self._shared.words, self._shared.me
+        wait = self._wait_begins()
+        words[me + W_WAITING] = 1 + link
+        try:
+            work()
+        finally:
+            self._wait_ends(wait)
 
     def linger(self) -> None:
         """Stay until nobody may need to be sent anything again. All streams have ended."""
@@ -312,7 +295,7 @@ class Sender:
         self._seen = self._peers.version  # first: what changes from now on is a change
         for outlet in self._outlets:
             peer, before = self._peers[outlet.link.receiver], outlet.peer
-            if peer is before:
+            if peer is before or outlet.link.by_call:
                 continue
             if before is not None:
                 self._inbox.forget(before.endpoint)
@@ -359,17 +342,16 @@ class Sender:
 
     # -- credits ------------------------------------------------------------------------
 
-    def _record(self, edge: list[_Outlet]) -> tuple[_Outlet, int | None]:
+    def _record(self, edge: list[_Outlet], stream: int) -> tuple[_Outlet, int | None]:
         """A free record on one of the links, waited for or made free as the edge's policy says.
 
         None where there is none to have: no room is made, or all receivers are dead.
         """
-        only = edge[0]
-        if len(edge) == 1 and only.free and not only.lost():
-            return only, only.free.pop()
+        if len(edge) == 1 and edge[0].free and not edge[0].lost():
+            return edge[0], edge[0].free.pop()
         alive = [outlet for outlet in edge if not outlet.lost()]
         if not alive:
-            return only, None
+            return edge[0], None
         found = self._free(alive)
         if found is not None:
             edge.remove(found[0])  # of those with as many credits, the others come first next time
@@ -379,7 +361,7 @@ class Sender:
             case "block":
                 return self._await(edge)
             case "drop_oldest":
-                return self._revoke(alive) or (alive[0], None)
+                return self._revoke(alive, stream) or (alive[0], None)
             case "drop_newest":
                 return alive[0], None
 
@@ -391,24 +373,26 @@ class Sender:
         best = max(alive, key=lambda outlet: (bool(outlet.free), outlet.here(), len(outlet.free)))
         return (best, best.free.pop()) if best.free else None
 
-    def _revoke(self, alive: list[_Outlet]) -> tuple[_Outlet, int] | None:
-        """Drop the oldest frame that was not taken yet; None where all are in work."""
+    def _revoke(self, alive: list[_Outlet], stream: int) -> tuple[_Outlet, int] | None:
+        """Drop a frame that was not taken yet, for one of `stream`; None where all are in work."""
         words = self._shared.words
         oldest = []
         for outlet in alive:
-            ledger = outlet.ledger
-            if outlet.sent - words[ledger.base + L_TAKEN] > outlet.link.records + _STALE_MESSAGES:
+            ledger, most = outlet.ledger, outlet.link.records + _STALE_MESSAGES
+            if outlet.sent - words[ledger.base + L_TAKEN] > most:
                 continue  # the receiver does not even read: do not pile up messages either
             for record in outlet.used:
                 at = ledger.records + record * RECORD_WORDS
                 # What was claimed before this process came, the receiver ends.
                 if words[at + R_EPOCH] == self._epoch and outlet.inflight(record):
-                    oldest.append((words[at + R_SINCE], record, outlet))
-        for _, record, outlet in sorted(oldest, key=lambda found: found[0]):
-            ledger = outlet.ledger
-            if outlet.inflight(record) and self._shared.tokens.take(ledger.token(record)):
-                ledger.settle(record, _QUEUE_FULL)
+                    whose = words[at + R_STREAM]
+                    rank = self._shares.rank(outlet.link.edge, whose, stream), words[at + R_SINCE]
+                    oldest.append((rank, record, whose, outlet))
+        for _, record, whose, outlet in sorted(oldest, key=lambda found: found[0]):
+            if outlet.inflight(record) and self._shared.tokens.take(outlet.ledger.token(record)):
+                outlet.ledger.settle(record, _QUEUE_FULL)
                 outlet.used.remove(record)
+                self._shares.lost(outlet.link.edge, whose)
                 return outlet, record
         return None
 

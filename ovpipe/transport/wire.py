@@ -92,6 +92,14 @@ def _encode_array(a: ArrayRef) -> bytes:
     return head + struct.pack(f"<{len(a.shape)}Q", *a.shape) + name
 
 
+def copied(meta: dict[str, Any]) -> dict[str, Any]:
+    """Metadata as a receiver of its own gets it, which shares nothing with the sender's."""
+    if not meta:
+        return {}
+    values: dict[str, Any] = msgpack.unpackb(msgpack.packb(meta), strict_map_key=False)
+    return values
+
+
 def encode_frame(
     body: bytes,
     n_arrays: int,

@@ -1,7 +1,7 @@
-"""`python -P -m ovpipe.worker FD PARENT NAME`: started by the supervisor, by exec.
+"""`python -P -m ovpipe.worker FDS PARENT NAME`: started by the supervisor, by exec.
 
-FD is this worker's end of its control channel, PARENT the supervisor's process id, NAME the
-stage's, there for lists of processes only.
+FDS are the ends of its stages' control channels (`5`, or `5,7`), PARENT is the supervisor's process
+id, NAME the stages', there for lists of processes only.
 
 Law: a worker never outlives its supervisor. The parent-death signal is armed before anything
 heavy is imported, and the parent checked after that, since it may have died in between.
@@ -33,6 +33,6 @@ if __name__ == "__main__":
     faulthandler.register(signal.SIGUSR1)
     arm_parent_death(int(sys.argv[2]))
 
-    from ovpipe.worker.run import main
+    from ovpipe.worker.process import main
 
-    main(int(sys.argv[1]))
+    main([int(fd) for fd in sys.argv[1].split(",")])

@@ -10,22 +10,17 @@ a successor knows where to go on.
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
+import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from numpy.typing import DTypeLike, NDArray
-
-from ovpipe.errors import FrameError, OvpipeError, PipelineClosed, PreflightError, WireError
+from ovpipe.errors import FrameError, OvpipeError, WireError
 from ovpipe.frame import UNSET, Frame
 from ovpipe.stages.base import AsyncTransform, Consumer, Producer, Result, Stage, Transform
-from ovpipe.stages.facts import Fact, Facts
+from ovpipe.stages.facts import Facts
 from ovpipe.stages.registry import stage_class
 from ovpipe.transport import wire
 from ovpipe.transport.lease import Lease
@@ -47,52 +42,34 @@ from ovpipe.transport.peers import Departed
 from ovpipe.transport.receiver import Receiver
 from ovpipe.transport.sender import Sender
 from ovpipe.transport.turns import Turns
-from ovpipe.worker.ends import Left, SourceEnded
+from ovpipe.worker.context import WorkerContext
 from ovpipe.worker.jobs import Job, Submit, at_once
 
-_TICK_MS = 500
+if TYPE_CHECKING:
+    from ovpipe.worker.guest import Guest
+
+TICK_MS = 500
 _TURN_MS = 20  # somebody else's frame may end without a word
-_MAX_TRACEBACK = 16_000
 
 
-class _Context:
-    """What the stage sees of its worker (stages.base.Context)."""
+class SourceEnded(OvpipeError):
+    """A producer that is to be restarted always has no more frames."""
 
-    def __init__(self, worker: Worker, assignment: Mapping[str, Any]) -> None:
-        self.stage: str = assignment["stage"]
-        self.stream: str = assignment["stream"]
-        self.run: str = assignment["run"]
-        self.first_seq: int = assignment["first_seq"]
-        inputs: dict[str, list[str]] = assignment["inputs"]
-        self.inputs: Mapping[str, tuple[str, ...]] = {k: tuple(v) for k, v in inputs.items()}
-        self._worker = worker
 
-    @property
-    def stopping(self) -> bool:
-        return self._worker.member.draining or self._worker.member.leaving
-
-    def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        return self._worker.sender.loan(shape, dtype)
-
-    def count_failed(self, reason: str, frames: int = 1, stream: str = "") -> None:
-        self._worker.count_failed(stream or self.stream, CODE[reason], frames)
-
-    def end_run(self, why: str) -> None:
-        self._worker.member.say("enough", why=why)
-
-    def waiting(self) -> None:
-        self._worker.member.shared.set_state(IDLE, time.monotonic_ns())
-        self._worker.facts.catch_up()
-
-    def report(self, facts: Mapping[str, Fact | None]) -> None:
-        self._worker.facts.report(facts)
+class Left(OvpipeError):
+    """Another process is to take this one's place, as somebody asked for; nothing is in work."""
 
 
 class Worker:
-    """Runs one stage from open to close."""
+    """Runs one stage. `guests`: those that read it and live in its process.
+
+    Whoever owns the process calls `open`, `ready`, `join`, `begin`, `work`, `leave`, `end`, and
+    `close` in any case.
+    """
 
     def __init__(self, member: Member) -> None:
         self.member = member
+        self.guests: list[Guest] = []
         self.facts = Facts(lambda facts: member.say("facts", facts=facts))
         self.stream_index = {name: i for i, name in enumerate(member.streams)}
         self._words = member.shared.words
@@ -100,53 +77,94 @@ class Worker:
         self._seq: int = member.assignment["first_seq"]
         most: int = member.assignment["max_frames"]
         self._left = max(0, most - self._seq) if most else sys.maxsize
+        self._stage: Stage | None = None
+        self._capacity = 1
+        self._frame_bytes = 0
+        self._thread = threading.get_ident()
+        self.free_ns = 0  # since when it has nothing to do, for a guest
         self.receiver: Receiver
         self.sender: Sender
-        self._mail: Mail
+        self.mail: Mail
         self._turns: Turns | None = None
 
-    def run(self) -> None:
-        """The whole life of the stage. Raises whatever ends it early."""
-        member, now = self.member, time.monotonic_ns
-        member.shared.set_state(LOADING, now())
-        stage = self._make()
-        try:
-            stage.open()
-            capacity = 1
-            if isinstance(stage, AsyncTransform):
-                capacity = stage.capacity
-            elif isinstance(stage, Transform):
-                capacity += stage.frames_held
-            frame_bytes = stage.frame_bytes if isinstance(stage, Producer) else 0
-            member.say("ready", capacity=capacity, frame_bytes=frame_bytes)
-            self.receiver, self.sender, self._mail = member.wait_for_start()
-            self._turns = member.turns
-            member.shared.set_state(IDLE, now())
-            for stream in self.receiver.over:
-                self.sender.end_of_stream(stream)  # the one before may have died in saying it
-            if isinstance(stage, Producer):
-                self._produce(stage)
-            elif isinstance(stage, AsyncTransform):
-                self._overlap(stage, stage.submit, capacity)
-            elif isinstance(stage, Transform) and self._turns is not None:
-                self._overlap(stage, at_once(stage), capacity)
-            else:
-                self._work(stage)
-            member.shared.set_state(DRAINING, now())
-            self.sender.linger()
-        except BaseException:
-            with suppress(Exception):  # the first cause is the one to tell
-                stage.close()
-            raise
-        stage.close()
-        member.shared.set_state(ENDED, now())
-
-    def _make(self) -> Stage:
+    def open(self) -> None:
+        """Make the stage and open it."""
         assignment = self.member.assignment
+        self.member.shared.set_state(LOADING, time.monotonic_ns())
         sys.path.insert(0, assignment["folder"])
         stage = stage_class(assignment["kind"])(**assignment["options"])
-        stage.bind(_Context(self, assignment))
-        return stage
+        stage.bind(WorkerContext(self, assignment))
+        self._stage = stage
+        stage.open()
+        if isinstance(stage, AsyncTransform):
+            self._capacity = stage.capacity
+        elif isinstance(stage, Transform):
+            self._capacity += stage.frames_held
+        elif isinstance(stage, Producer):
+            self._frame_bytes = stage.frame_bytes
+
+    def join(self, mail: Mail | None) -> None:
+        """Wait until all stages of the run are open. `mail`: the host's, for a guest."""
+        calls = {guest.member.index: guest.deliver for guest in self.guests}
+        self.receiver, self.sender, own = self.member.wait_for_start(calls, self._pump)
+        self.mail = own if mail is None else mail
+        self._turns = self.member.turns
+
+    def ready(self) -> None:
+        """Say that the stage is open."""
+        self.member.say("ready", capacity=self._capacity, frame_bytes=self._frame_bytes)
+
+    def begin(self) -> None:
+        """Before any frame: what the process before this one may have left undone."""
+        self.free_ns = time.monotonic_ns()
+        self.member.shared.set_state(IDLE, self.free_ns)
+        for stream in self.receiver.over:
+            self.sender.end_of_stream(stream)  # the one before may have died in saying it
+
+    def work(self) -> None:
+        """All frames, to the end of all streams. Raises whatever ends it early."""
+        stage = self._stage
+        if isinstance(stage, Producer):
+            self._produce(stage)
+        elif isinstance(stage, AsyncTransform):
+            self._overlap(stage, stage.submit, self._capacity)
+        elif isinstance(stage, Transform) and self._turns is not None:
+            self._overlap(stage, at_once(stage), self._capacity)
+        else:
+            self._work()
+
+    def leave(self) -> None:
+        """Stay until what was sent was taken."""
+        self.member.shared.set_state(DRAINING, time.monotonic_ns())
+        self.sender.linger()
+
+    def close(self) -> None:
+        """Close the stage, whatever it has come to, and let go of what it keeps."""
+        stage, self._stage = self._stage, None
+        if stage is not None:
+            stage.close()
+
+    def end(self) -> None:
+        """All is done."""
+        self.member.shared.set_state(ENDED, time.monotonic_ns())
+
+    # -- those that live here, too ------------------------------------------------------
+
+    def waits(self) -> None:
+        """A producer is at a turn of a wait for its source."""
+        self.member.shared.set_state(IDLE, time.monotonic_ns())
+        self.facts.catch_up()
+        if self.guests and threading.get_ident() == self._thread:
+            self._attend_guests()
+
+    def _attend_guests(self) -> None:
+        for guest in self.guests:
+            guest.attend(self.sender)
+
+    def _pump(self, timeout_ms: int) -> None:
+        """While this one waits for a credit: keep what comes, and see to the guests."""
+        self.mail.pump(timeout_ms)
+        self._attend_guests()
 
     # -- the three loops ----------------------------------------------------------------
 
@@ -179,11 +197,12 @@ class Worker:
             self._left -= 1
             self._publish(frame, index)
             self.sender.prepare()
+            self._attend_guests()
             if self.facts.late:
                 self.facts.catch_up()
         del frames
         if member.leaving and not member.draining and self._left:
-            raise Left("the producer")
+            raise Left("between two frames")
         if member.assignment["endless"] and not member.draining and self._left:
             raise SourceEnded("its frames ended")
         self.sender.end_of_stream(index)
@@ -195,23 +214,27 @@ class Worker:
         self._left -= frames
         self.sender.count_failed(self.stream_index[stream], outcome, frames)
 
-    def _work(self, stage: Stage) -> None:
+    def _work(self) -> None:
         while not self.receiver.finished:
             if self.member.leaving:
                 raise Left("between two frames")
             message = self._next()
-            if message is None:
-                if isinstance(stage, Transform):
-                    self._publish_all(stage.tick())
-                continue
-            if isinstance(message, Departed) or message.kind == wire.EOS:
-                for stream in self._ends(message):
-                    self._end_of_stream(stage, stream)
-                continue
-            taken = self.receiver.take(message)
-            if taken is not None:
-                self._one(stage, *taken)
-                del taken  # or its views would keep the slot until the next frame
+            if message is not None:
+                self._handle(message)
+            elif isinstance(self._stage, Transform):
+                self._publish_all(self._stage.tick())
+
+    def _handle(self, message: wire.Message | Departed) -> None:
+        assert self._stage is not None
+        if isinstance(message, Departed) or message.kind == wire.EOS:
+            for stream in self._ends(message):
+                self._end_of_stream(self._stage, stream)
+            return
+        taken = self.receiver.take(message)
+        if taken is not None:
+            frame, lease = taken
+            del taken  # or its views would keep the slot until the next frame
+            self._one(self._stage, frame, lease)
 
     def _one(self, stage: Stage, frame: Frame, lease: Lease) -> None:
         began = time.monotonic_ns()
@@ -283,11 +306,11 @@ class Worker:
             next_message = self._next(
                 idle=not working,
                 starving=not waiting,
-                timeout_ms=_TICK_MS if turns is None or not pending else _TURN_MS,
+                timeout_ms=TICK_MS if turns is None or not pending else _TURN_MS,
             )
             if next_message is not None:
                 waiting.append(next_message)
-            elif isinstance(stage, Transform):
+            elif not waiting and isinstance(stage, Transform):
                 self._publish_all(stage.tick())
 
     def _take_job(self, message: wire.Message) -> Job | None:
@@ -371,12 +394,13 @@ class Worker:
             self.sender.count_failed(index, CODE["malformed"])
 
     def _next(
-        self, idle: bool = True, starving: bool = True, timeout_ms: int = _TICK_MS
+        self, idle: bool = True, starving: bool = True, timeout_ms: int = TICK_MS
     ) -> wire.Message | Departed | None:
         """What has come in, in order; None after a nudge or a while."""
         self.sender.sync()
-        if self._mail:
-            return self._mail.next(0, starving)
+        self._attend_guests()
+        if self.mail and starving:
+            return self.mail.next(0)
         self.sender.prepare()
         if self.facts.late:
             self.facts.catch_up()
@@ -384,7 +408,7 @@ class Worker:
         self._words[self._me + W_BEAT] += 1
         if idle:
             self.member.shared.set_state(IDLE, began)
-        message = self._mail.next(timeout_ms, starving)
+        message = self.mail.next(timeout_ms, starving)
         # With frames at hand that there is no room for, it waits for its own work, not for frames.
         self._words[self._me + (W_IDLE_NS if starving else W_BUSY_NS)] += (
             time.monotonic_ns() - began
@@ -398,8 +422,8 @@ class Worker:
         return self.receiver.ended(message)
 
     def _end_of_stream(self, stage: Stage, stream: int) -> None:
+        self.member.shared.set_state(WORKING, time.monotonic_ns())
         if isinstance(stage, Consumer):
-            self.member.shared.set_state(WORKING, time.monotonic_ns())
             stage.end_of_stream(self.member.streams[stream])
         elif isinstance(stage, Transform):
             self._publish_all(stage.end_of_stream(self.member.streams[stream]))
@@ -409,40 +433,3 @@ class Worker:
 
 def _is_end(message: wire.Message | Departed) -> bool:
     return isinstance(message, Departed) or message.kind == wire.EOS
-
-
-def _run(member: Member) -> int:
-    """Run the stage; tell the supervisor how it ended. The exit code of the process."""
-    try:
-        Worker(member).run()
-    except PipelineClosed:
-        return 1
-    except Left:
-        return 0
-    except SourceEnded as error:
-        member.say("failed", what="ended", cause=str(error), traceback="")
-        return 1
-    except PreflightError as error:
-        member.say("failed", what="preflight", cause=str(error), traceback="")
-        return 1
-    except BaseException as error:  # noqa: BLE001 - SystemExit too: an early exit is a failure
-        text = "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:]
-        cause = f"{type(error).__name__}: {error}".strip().removesuffix(":")
-        member.say("failed", what="crash", cause=cause[:2000], traceback=text)
-        return 1
-    member.say("finished")
-    return 0
-
-
-def main(fd: int) -> None:
-    """Join the run whose control channel is descriptor `fd`; does not return."""
-    member = Member.join(socket.socket(fileno=fd))
-    member.listen(on_lost=lambda: os._exit(1))
-    code = _run(member)
-    with suppress(ValueError, OSError):
-        sys.stdout.flush()
-    member.close()
-    # Not a normal exit: threads of native libraries may still run, and a crash of theirs while
-    # the interpreter is taken down would turn a clean end into a failure.
-    sys.stderr.flush()
-    os._exit(code)

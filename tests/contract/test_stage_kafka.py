@@ -69,6 +69,19 @@ def test_a_cluster_that_is_away(caplog) -> None:
     assert "1 lost" in caplog.text
 
 
+def test_a_spool_of_before_is_sent_first(cluster, tmp_path) -> None:
+    spool = {"path": str(tmp_path / "spool.db")}
+    stage = opened(f"127.0.0.1:{free_port()}", topic="later", spool=spool, flush_timeout=0.0)
+    for seq in range(5):
+        stage.consume(frame(seq))
+    stage.close()
+    stage = opened(cluster.servers, topic="later", spool=spool)
+    stage.consume(frame(99))
+    stage.close()
+    got = [json.loads(r.value())["seq"] for r in cluster.read("later", 6)]
+    assert got == [0, 1, 2, 3, 4, 99]
+
+
 def test_a_record_that_is_too_large_is_refused_alone(cluster, caplog) -> None:
     stage = opened(cluster.servers, topic="sizes", options={"message.max.bytes": 2000}, meta=True)
     for seq in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def subscriber():
     yield make
     for reader in started:
         reader.close()
+
+
+def known(broker: Mosquitto, subscriber: Any, *arguments: Any, **options: Any) -> Subscriber:
+    """A reader that the broker keeps messages for; the broker is not there now."""
+    broker.start()
+    reader: Subscriber = subscriber(broker.port, *arguments, **options)
+    broker.stop()
+    return reader
 
 
 def opened(port: int, **options: Any) -> Mqtt:
@@ -97,18 +106,17 @@ def test_only_what_is_wanted(mosquitto, subscriber) -> None:
     assert [[f["label"] for f in d["detections"]] for d in reader.documents] == [["person"]] * 2
 
 
-@pytest.mark.parametrize("version", ["5", "3.1.1"])
-@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize(("version", "end"), [("5", "kill"), ("3.1.1", "stop")])
 def test_a_broker_that_goes_and_comes_back_gets_all(
     mosquitto, subscriber, tmp_path, version, end, caplog
 ) -> None:
     broker = mosquitto()
+    reader = known(broker, subscriber)
     spool = {"path": str(tmp_path / "spool.db")} if end == "kill" else {}
     stage = opened(broker.port, version=version, spool=spool)  # it is not there at the start
     stage.consume(frame(0))
     wait_for(lambda: "away" in caplog.text, "the news that it is away")
     broker.start()
-    reader = subscriber(broker.port)
     wait_for(lambda: len(reader.messages) == 1, "the message of before")
     getattr(broker, end)()
     wait_for(lambda: caplog.text.count("broker away") >= 2, "the news that it has gone")
@@ -120,6 +128,22 @@ def test_a_broker_that_goes_and_comes_back_gets_all(
     ids = [d["id"] for d in reader.documents]
     assert list(dict.fromkeys(ids)) == [f"{stage.context.run}/cam/gate/{n}" for n in range(50)]
     assert caplog.text.count("connected to") == 2
+
+
+def test_a_broker_that_hangs_is_given_up_and_gets_all(mosquitto, subscriber, caplog) -> None:
+    broker = mosquitto().start()
+    reader = subscriber(broker.port)
+    stage = opened(broker.port, timeout=0.3)
+    stage.consume(frame(0))
+    wait_for(lambda: len(reader.messages) == 1, "the first message")
+    broker.process.send_signal(signal.SIGSTOP)
+    for seq in range(1, 20):
+        stage.consume(frame(seq))
+    wait_for(lambda: "it confirmed nothing within" in caplog.text, "the news")
+    broker.process.send_signal(signal.SIGCONT)
+    stage.close()
+    wait_for(lambda: {d["seq"] for d in reader.documents} == set(range(20)), "all messages")
+    assert " lost " not in caplog.text
 
 
 def test_a_wrong_password_is_told_apart_and_not_shown(mosquitto, subscriber, caplog) -> None:
@@ -140,13 +164,13 @@ def test_a_wrong_password_is_told_apart_and_not_shown(mosquitto, subscriber, cap
 
 def test_a_spool_of_before_is_sent_first(mosquitto, subscriber, tmp_path) -> None:
     broker = mosquitto()
+    reader = known(broker, subscriber)
     spool = {"path": str(tmp_path / "spool.db")}
     first = opened(broker.port, spool=spool, flush_timeout=0.0)
     for seq in range(20):
         first.consume(frame(seq))
     first.close()
     broker.start()
-    reader = subscriber(broker.port)
     second = opened(broker.port, spool=spool)
     second.consume(frame(99))
     second.close()
@@ -161,6 +185,7 @@ def test_a_spool_of_before_is_sent_first(mosquitto, subscriber, tmp_path) -> Non
 )
 def test_a_full_spool(when_full, failed, dropped, mosquitto, subscriber, caplog) -> None:
     broker = mosquitto()
+    reader = known(broker, subscriber)
     stage = opened(broker.port, spool={"max_messages": 5}, when_full=when_full)
     lost = []
     for seq in range(20):
@@ -171,7 +196,6 @@ def test_a_full_spool(when_full, failed, dropped, mosquitto, subscriber, caplog)
             lost.append(seq)
     assert lost == failed
     broker.start()
-    reader = subscriber(broker.port)
     wait_for(lambda: len(reader.messages) == 5, "what was kept")
     stage.close()
     kept = range(15, 20) if dropped else range(5)
@@ -199,6 +223,8 @@ def test_block_waits_for_the_broker_and_not_longer_than_the_drain(mosquitto, cap
         ({"url": "127.0.0.1:1883"}, "begin it with one of mqtt://, mqtts://"),
         ({"url": "http://x"}, "no such kind of server"),
         ({"url": "mqtt://x:port"}, "no valid address"),
+        ({"url": "mqtt://u:hush/@x"}, "no valid address"),
+        ({"url": "mqtt://u:1/hush@x"}, "ends behind host and port"),
         ({"url": "mqtt://"}, "names no host"),
         ({"url": "mqtt://x/y"}, "ends behind host and port"),
         ({"url": "mqtt://u:hush@x", "username": "u"}, "leave those in the url out"),

@@ -84,6 +84,15 @@ def test_rows_of_frames_and_of_what_was_found(tmp_path: Path) -> None:
     assert ask(path, "PRAGMA integrity_check") == [("ok",)]
 
 
+def test_only_what_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "found.db"
+    stage = opened(path, found=True, labels=["person"])
+    for seq, found in enumerate([FOUND, None, FOUND[[False, True, False]], FOUND]):
+        stage.consume(frame(seq, detections=found))
+    stage.close()
+    assert ask(path, "SELECT seq, label FROM found") == [(0, "person"), (3, "person")]
+
+
 def test_a_frame_is_there_once_and_runs_are_added(tmp_path: Path) -> None:
     path = tmp_path / "found.db"
     for run in ("one", "one", "two"):
@@ -141,23 +150,23 @@ def room() -> Iterator[Any]:
 
 def test_without_room_frames_fail_whole_and_later_ones_go_on(tmp_path: Path, room: Any) -> None:
     path = tmp_path / "found.db"
-    stage = opened(path)
+    stage = opened(path, meta=True)
     written: list[int] = []
     failed = []
-    for seq in range(60):
+    for seq in range(120):
         if seq == 10:
-            room((tmp_path / "found.db-wal").stat().st_size + 30_000)
-        if seq == 40:
+            room(100_000)  # the log is larger already, and is folded into the database first
+        if seq == 90:
             room(0)
         try:
-            stage.consume(frame(seq, detections=FOUND))
+            stage.consume(frame(seq, detections=FOUND, meta={"long": "x" * 2000}))
             written.append(seq)
         except FrameError as error:
             assert error.reason == "disk_full"
             failed.append(seq)
     stage.close()
-    assert failed == list(range(failed[0], 40))
-    assert failed[0] > 10
+    assert 12 < failed[0] < failed[-1] == 89
+    assert not set(range(90, 120)) & set(failed)
     assert seqs(path) == written
     assert ask(path, "SELECT count(*) FROM detections") == [(2 * len(written),)]
     assert ask(path, "PRAGMA integrity_check") == [("ok",)]

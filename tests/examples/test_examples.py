@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.brokers import Mosquitto, Subscriber
+from tests.support.processes import wait_for
+
 EXAMPLES = Path("examples").absolute()
 CONFIG = "version: 1\nstages:\n  clip: {kind: synthetic, count: 3}\n"
 
@@ -22,7 +25,7 @@ CASES = {
 
 
 def test_no_example_is_left_out():
-    assert {p.name for p in EXAMPLES.glob("*.py")} == set(CASES)
+    assert {p.name for p in EXAMPLES.glob("*.py")} == {*CASES, "mqtt_events.py"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -35,3 +38,21 @@ def test_example(name, tmp_path):
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert says in ended.stdout
+
+
+def test_mqtt_events(tmp_path):
+    pytest.importorskip("paho.mqtt")
+    broker = Mosquitto(tmp_path / "broker")
+    try:
+        subscriber = Subscriber(broker.start().port, "site/#")
+        ended = subprocess.run(
+            [sys.executable, str(EXAMPLES / "mqtt_events.py"), f"mqtt://127.0.0.1:{broker.port}"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        wait_for(lambda: len(subscriber.messages) == 10, "ten messages")
+        assert [d["seq"] for d in subscriber.documents] == list(range(0, 100, 10))
+        assert {m.topic for m in subscriber.messages} == {"site/cam/spots"}
+        subscriber.close()
+    finally:
+        broker.close()

@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+from tests.support.placement import inlined
 from tests.support.processes import wait_for
 
 S = "tests.support.stages:"
@@ -21,14 +22,21 @@ def nothing_left(leak_check, monkeypatch):
     return leak_check
 
 
+both = pytest.mark.parametrize("ovpipe_run", ["process", "inline"], indirect=True)
+"""For tests of what holds wherever stages live: each in a process, and as few as there can be."""
+
+
 class Runs:
     """`ovpipe run` as a process, on a graph given as a dict."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, inline=False):
         self.folder = folder
+        self.inline = inline
         self.started = []
 
     def config(self, stages):
+        if self.inline:
+            stages = inlined(stages)
         path = self.folder / f"config-{len(self.started)}.yaml"
         path.write_text(yaml.safe_dump({"version": 1, "stages": stages}, sort_keys=False))
         return path
@@ -98,8 +106,8 @@ class Ended:
 
 
 @pytest.fixture
-def ovpipe_run(tmp_path, nothing_left):
-    runs = Runs(tmp_path)
+def ovpipe_run(request, tmp_path, nothing_left):
+    runs = Runs(tmp_path, getattr(request, "param", "process") == "inline")
     yield runs
     for process in runs.started:
         if process.poll() is None:

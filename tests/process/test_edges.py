@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from tests.process.conftest import S
+from tests.process.conftest import S, both
 
 E = "tests.support.edges:"
 
@@ -83,6 +83,7 @@ def test_below_a_live_source_nobody_is_waited_for_however_far_away(ovpipe_run, t
     assert seqs.read_text().split()[-1] == "399", "the newest always arrives"
 
 
+@both
 def test_a_file_beside_a_live_source_loses_nothing_on_its_own_edges(ovpipe_run):
     stages = {
         "live": {"kind": S + "LiveCount", "count": 500},

@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from tests.process.conftest import S, T
+from tests.process.conftest import S, T, both
 from tests.support.processes import family, gone, run_folders, wait_for, worker_of, workers_of
 
 ENDLESS = {"kind": S + "Endless"}
@@ -90,6 +90,7 @@ def test_A18_sigterm_drains_and_a_deaf_stage_is_killed_at_the_deadline(ovpipe_ru
     assert ended.ledger["src", "deaf"]["failed"]["drain_timeout"] > 0
 
 
+@both
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_A15_one_signal_drains(ovpipe_run, number, tmp_path):
     stages = {

@@ -10,7 +10,7 @@ import signal
 import psutil
 import pytest
 
-from tests.process.conftest import S, said
+from tests.process.conftest import S, both, said
 from tests.support.processes import wait_for, worker_of, workers_of
 
 ENDLESS = {"kind": S + "Endless"}
@@ -71,6 +71,7 @@ def test_each_way_to_die_costs_the_frame_that_it_died_of(ovpipe_run, tmp_path, h
     assert ("Traceback" in ended.err) == (how in ("raise", "memory", "exit-0"))
 
 
+@both
 def test_one_that_always_dies_is_given_up_with_the_first_cause(ovpipe_run):
     """A12."""
     run = {"max_restarts": 2}
@@ -83,6 +84,7 @@ def test_one_that_always_dies_is_given_up_with_the_first_cause(ovpipe_run):
     assert ended.summary["stages"][1]["restarts"] == 2
 
 
+@both
 @pytest.mark.parametrize(("how", "code"), [("preflight", 3), ("raise", 4)])
 def test_what_is_permanent_or_not_wanted_is_not_tried_again(ovpipe_run, how, code):
     """A13."""
@@ -190,6 +192,7 @@ def test_a_stop_during_the_wait_ends_the_streams_of_the_one_that_is_away(ovpipe_
     assert (tmp_path / "seen").read_text().startswith("src ")
 
 
+@both
 def test_always_takes_the_end_of_a_source_for_a_failure(ovpipe_run, tmp_path):
     run = {"restart": "always", "max_restarts": 1}
     stages = {"src": {"kind": S + "Count", "count": 10, "run": run}, "sink": SINK}
@@ -213,6 +216,7 @@ def test_a_reader_in_the_application_sees_every_frame_that_is_not_counted_lost(n
     assert row["delivered"] + row["failed"].get("lost_in_transit", 0) == 299
 
 
+@both
 def test_kill_9_of_anything_at_any_moment(ovpipe_run):
     """The whole table at random: every frame is accounted for, nothing comes twice."""
     run = {"run": {"max_restarts": 1000}}

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import ovpipe
+from tests.process.conftest import both
 from tests.support.data import need
 
 av = pytest.importorskip("av")
@@ -35,6 +36,7 @@ def made(folder, frames):
     return clip(folder / "clip.mp4", frames), ssd(folder, [row, end])
 
 
+@both
 def test_a_clip_becomes_lines_and_a_film(ovpipe_run, tmp_path):
     video, model = made(tmp_path, 40)
     stages = {
@@ -59,6 +61,7 @@ def test_a_clip_becomes_lines_and_a_film(ovpipe_run, tmp_path):
     assert played(tmp_path / "o" / "film.mp4") == 40
 
 
+@both
 def test_a_decoder_that_raises_fails_its_frames_only(ovpipe_run, tmp_path):
     video, model = made(tmp_path, 30)
     (tmp_path / "mine.py").write_text(
@@ -82,6 +85,7 @@ def test_a_decoder_that_raises_fails_its_frames_only(ovpipe_run, tmp_path):
     assert [x["seq"] for x in lines(tmp_path / "out.jsonl")] == [i for i in range(30) if i % 5]
 
 
+@both
 def test_results_leave_in_stream_order_with_many_jobs_and_streams(ovpipe_run, tmp_path):
     _, model = made(tmp_path, 5)
     stages = {

@@ -157,8 +157,9 @@ class Subscriber:
             return [json.loads(message.payload) for message in self.messages]
 
     def close(self):
-        self._paho.disconnect()
-        self._paho.loop_stop()
+        paho, self._paho = self._paho, None  # the last reference, which holds descriptors
+        paho.disconnect()
+        paho.loop_stop()
 
 
 class KafkaCluster:

@@ -249,3 +249,63 @@ class Who(Check):
     def close(self):
         with open(self.who, "w") as file:
             print(*self.by.values(), file=file)
+
+
+class Twice(ovpipe.Transform):
+    """Two frames for each, numbered anew; a generator, so that one is sent before the next is made."""
+
+    def process(self, frame):
+        for i in range(2):
+            seq = 2 * frame.seq + i
+            painted = frame.with_(arrays={"x": self.painted(seq)})
+            yield painted.stamped(frame.stream, seq, frame.captured_ns)
+
+    def painted(self, seq):
+        array = self.loan((8, 8), np.uint8)
+        array[:] = seq % 256
+        array.reshape(-1)[:8] = np.frombuffer(seq.to_bytes(8, "little"), np.uint8)
+        return array
+
+
+class Meddles(Check):
+    """Tries to change what it got: the pixels, and the metadata, down to what they hold."""
+
+    def consume(self, frame):
+        super().consume(frame)
+        if frame.meta["list"] != [1, 2]:
+            raise ValueError(f"another stage has changed {frame.meta}")
+        try:
+            frame.arrays["x"][:] = 0
+        except ValueError:
+            frame.meta["list"].append("changed")
+            return
+        raise ValueError("the pixels can be written to")
+
+
+class Lists(Count):
+    """Frames with a list in their metadata, and a look at what has become of it."""
+
+    def frames(self):
+        for seq in range(self.count):
+            frame = self.make(seq).with_(meta={"list": [1, 2]})
+            yield frame
+            if frame.meta["list"] != [1, 2]:
+                raise ValueError(f"a reader has changed {frame.meta}")
+
+
+class Ticks(ovpipe.Transform):
+    """Keeps the last frame back until a tick comes."""
+
+    def open(self):
+        self.last = None
+
+    def process(self, frame):
+        before, self.last = self.last, frame
+        return before
+
+    def tick(self):
+        before, self.last = self.last, None
+        return before
+
+    def end_of_stream(self, stream):
+        return self.tick()

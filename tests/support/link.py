@@ -75,6 +75,7 @@ class OneLink:
             self.peers,
             0,
             [],
+            {},
         )
 
     def _full(self, timeout_ms):

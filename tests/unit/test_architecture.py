@@ -13,6 +13,7 @@ ROOT = Path("ovpipe")
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"bench"},
     {"pipeline", "testing", "web"},
     {"supervisor"},
     {"worker"},

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ovpipe.frame import Frame
+from ovpipe.transport.fair import Fair
 from tests.support.link import OneLink
 
 
@@ -23,8 +24,8 @@ def link():
         one.close()
 
 
-def frame(seq):
-    return Frame(arrays={"x": np.full(16, seq, np.uint8)}, stream="a", seq=seq, captured_ns=0)
+def frame(seq, stream="a"):
+    return Frame(arrays={"x": np.full(16, seq, np.uint8)}, stream=stream, seq=seq, captured_ns=0)
 
 
 def drain(one):
@@ -73,6 +74,48 @@ def test_drop_oldest_leaves_what_was_taken(link):
     assert drain(one) == [6, 7]
     row = one.rows()[0]
     assert (row.claimed, row.delivered, row.dropped) == (8, 3, {"queue_full": 5})
+
+
+def test_a_slow_stream_gets_through_beside_a_fast_one(link):
+    one = link("drop_oldest", depth=3)
+    seq = {"a": 0, "b": 0}
+    came = {"a": [], "b": []}
+    for turn in range(200):  # ten of a for each of b; one in four of all can be taken
+        stream = "b" if turn % 11 == 10 else "a"
+        one.sender.publish(frame(seq[stream], stream), "ab".index(stream))
+        seq[stream] += 1
+        while turn % 4 == 0 and one.post.messages:
+            taken = one.take()
+            if taken is not None:
+                got, lease = taken
+                came[got.stream].append(got.seq)
+                del got, taken
+                lease.finish(0)
+                break
+    rows = one.rows()
+    assert rows[1].dropped == {}
+    assert len(came["b"]) >= seq["b"] - 4  # but for what still waits
+    assert came["a"] == sorted(came["a"])
+    assert came["b"] == sorted(came["b"])
+    assert len(came["a"]) + len(came["b"]) == 50
+    assert rows[0].claimed == seq["a"]
+
+
+def test_streams_that_come_a_moment_later_each_time_get_no_more_than_others(link):
+    one, fair = link("drop_oldest", depth=1, capacity=1), Fair()
+    shares = {"a": 0, "b": 0}
+    for turn in range(120):
+        for stream in (0, 1):
+            one.sender.publish(frame(turn, "ab"[stream]), stream)
+        if turn % 3 == 0:
+            while one.post.messages:
+                fair.add(one.post.messages.popleft())
+            got, lease = one.receiver.take(fair.next(one.receiver.passes_over))
+            assert got.seq >= turn - 1  # what waits is the newest of each
+            shares[got.stream] += 1
+            del got
+            lease.finish(0)
+    assert shares == {"a": 20, "b": 20}
 
 
 def test_block_waits_for_a_credit_and_loses_nothing(link):

@@ -58,5 +58,6 @@ def test_what_is_no_fact_is_refused_and_changes_nothing(news: Any) -> None:
     assert it.heard == [{"a": 1}]
 
 
-def test_long_texts_are_cut() -> None:
+def test_texts_are_cut_and_do_nothing_to_a_terminal() -> None:
     assert merged({}, {"why": "x" * 1000}) == {"why": "x" * MAX_TEXT}
+    assert merged({}, {"why": "\x1b[2J a\nb \u202e ä"}) == {"why": " [2J a b   ä"}

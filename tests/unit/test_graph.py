@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ovpipe.errors import ConfigError
 from ovpipe.graph import Graph, resolve
-from ovpipe.spec import InputSpec, PipelineSpec, Place, StageSpec
+from ovpipe.spec import InputSpec, PipelineSpec, Place, RunSpec, StageSpec
 from ovpipe.supervisor.launch import make_plan
 
 
@@ -72,16 +72,17 @@ def test_below_a_live_source_frames_have_an_age_limit_unless_told_otherwise():
         src("live", live=True), src("file"), stage("a", inputs=["live"]), stage("b", inputs=["file"]),
         sink("c", ["a", "b"]), StageSpec("d", "x", "consumer", inputs=(mine,)),
         StageSpec("e", "x", "consumer", inputs=(none,)),
+        StageSpec("f", "x", "consumer", inputs=(InputSpec("live", when_full="block"),)),
     )  # fmt: skip
     ages = {(e.source, e.target): e.max_age_s for e in g.edges}
     assert ages == {
         ("live", "a"): 1.0, ("file", "b"): None, ("a", "c"): 5.0, ("b", "c"): None,
-        ("live", "d"): 0.25, ("live", "e"): None,
+        ("live", "d"): 0.25, ("live", "e"): None, ("live", "f"): None,
     }  # fmt: skip
     assert g.with_tap("live", "tap").edges[-1].max_age_s == 1.0
     assert g.with_tap("file", "tap").edges[-1].max_age_s is None
     plan = make_plan(g)
-    assert [x.max_age_ns for x in plan.links if x.source == "live"] == [10**9, 25 * 10**7, 0]
+    assert [x.max_age_ns for x in plan.links if x.source == "live"] == [10**9, 25 * 10**7, 0, 0]
 
 
 def test_for_each_makes_a_worker_and_a_stream_each():
@@ -239,3 +240,68 @@ def test_liveness_goes_all_the_way_down_and_what_is_written_wins():
         ("file", "b"): ("block", False), ("b", "y"): ("drop_oldest", True),
         ("b", "z"): ("drop_newest", True),
     }  # fmt: skip
+
+
+# -- placement -----------------------------------------------------------------------------
+
+INLINE = RunSpec(placement="inline")
+
+
+def test_guests_live_where_the_first_of_their_chain_does():
+    plan = make_plan(
+        graph(
+            src(), stage("det", inputs=["src"], overlaps=True), stage("a", inputs=["det"], run=INLINE),
+            stage("b", inputs=["a"], run=INLINE), stage("c", inputs=["det"]),
+            stage("z", "consumer", inputs=["det"], run=INLINE),
+        )
+    )  # fmt: skip
+    number = {w.name: w.index for w in plan.workers}
+    host = {w.name: plan.workers[plan.together(w.index)[0]].name for w in plan.workers}
+    assert host == {"src": "src", "det": "det", "a": "det", "b": "det", "c": "c", "z": "det"}
+    together = plan.together(number["b"])
+    assert {plan.workers[i].name for i in together} == {"det", "a", "b", "z"}
+    for i in together[1:]:
+        neighbour = plan.workers[i].neighbour
+        assert neighbour is not None
+        assert together.index(neighbour) < together.index(i)
+    called = {(link.sender, link.receiver) for link in plan.links if link.by_call}
+    ends = [("det", "a"), ("a", "b"), ("det", "z")]
+    assert called == {(number[a], number[b]) for a, b in ends}
+    assert not any(x.with_capacity(1, resend=True).resend for x in plan.links if x.by_call)
+
+
+@pytest.mark.parametrize(
+    ("stages", "why"),
+    [
+        ([src(run=INLINE), sink()], "stages.src: cannot be inline: a producer reads no stage"),
+        (
+            [src(), stage("det", overlaps=True, run=INLINE), sink()],
+            "stages.det: cannot be inline: a kind-det works on several frames at a time",
+        ),
+        (
+            [src(), stage("m", run=RunSpec(placement="inline", replicas=3)), sink()],
+            "stages.m: cannot be inline: its 3 replicas are processes",
+        ),
+        (
+            [src("a"), src("b"), stage("m", inputs=["a", "b"], run=INLINE), sink("z", ["m"])],
+            "stages.m: cannot be inline: it reads 2 stages and can live with one only",
+        ),
+        (
+            [src(), stage("m", run=RunSpec(replicas=2)), stage("n", run=INLINE), sink()],
+            "stages.n: cannot be inline: 'm' has 2 replicas, each in a process of its own",
+        ),
+        (
+            [src(for_each={"x": {}, "y": {}}), stage("n", run=INLINE), sink()],
+            "stages.n: cannot be inline: 'src' has 2 streams, each in its own process",
+        ),
+    ],
+)
+def test_what_cannot_live_with_its_neighbour_is_refused(stages, why):
+    (problem,) = problems(*stages)
+    assert problem.startswith(why)
+    assert "leave out `placement: inline`" in problem
+
+
+def test_a_source_of_one_named_stream_may_have_guests():
+    plan = make_plan(graph(src(for_each={"x": {}}), stage("n", run=INLINE), sink()))
+    assert plan.workers[1].neighbour == 0

@@ -27,6 +27,11 @@ class Receiver:
     malformed = 0
     owes = False
     merges = False
+    shared_out = False
+    over = ()  # records whose frames were dropped
+
+    def passes_over(self, message):
+        return message.record in self.over
 
     def sender_of(self, link):
         return link if link < 2 else None
@@ -119,3 +124,62 @@ def test_peers_remember_who_is_where(returns):
     known.back(1, 4, "e4")
     assert [peer.epoch for peer in known] == [0, 4]
     assert list(known.departed)[-1] == Departed(1, 3, returns, "e3")
+
+
+def frame(link, stream, record, epoch=0):
+    return wire.encode_frame(
+        wire.encode_body([], {}), 0, link=link, epoch=epoch, record=record, stream=stream,
+        generation=1, seq=record, pts_ns=None, captured_ns=0,
+    )  # fmt: skip
+
+
+def sharing(*arrived):
+    receiver = Receiver()
+    receiver.shared_out = True
+    return receiver, Mail(Inbox(*arrived), peers(0, 0), receiver)
+
+
+def taken(mail):
+    found = []
+    while (item := mail.next(0)) is not None:
+        kind = "end" if isinstance(item, wire.Message) and item.kind == wire.EOS else "frame"
+        found.append("death" if isinstance(item, Departed) else (item.link, item.stream, kind))
+    return found
+
+
+def test_streams_take_turns_whoever_sends_more():
+    fast = [frame(0, 0, record) for record in range(4)]
+    slow = [frame(0, 1, 10), frame(1, 2, 11)]
+    _, mail = sharing(*fast, *slow)
+    order = [item[1] for item in taken(mail)]
+    assert order == [0, 1, 2, 0, 0, 0]
+
+
+def test_a_frame_that_was_dropped_takes_no_turn():
+    receiver, mail = sharing(*[frame(0, 0, record) for record in range(4)], frame(0, 1, 10))
+    receiver.over = (0, 1, 2)
+    assert [mail.next(0).record for _ in range(2)] == [3, 10]
+    assert mail.next(0) is None
+
+
+def test_an_end_stays_behind_its_stream_and_what_comes_after_a_death_behind_it():
+    known = peers(0, 0)
+    receiver = Receiver()
+    receiver.shared_out = True
+    inbox = Inbox(frame(0, 0, 1), frame(1, 2, 2), frame(0, 0, 3), eos(0, 0, 0), frame(1, 2, 4))
+    mail = Mail(inbox, known, receiver)
+    first = mail.next(0)
+    assert (first.link, first.record) == (0, 1)
+    known.leave(0, 0, returns=True)
+    inbox.arrived.append(frame(0, 5, 9, epoch=1))  # of the successor
+    rest = taken(mail)
+    assert rest.index((0, 0, "frame")) < rest.index((0, 0, "end")) < rest.index("death")
+    assert rest.index("death") < rest.index((0, 5, "frame"))
+    assert rest.count((1, 2, "frame")) == 2
+
+
+def test_who_has_enough_to_do_is_given_nothing_and_loses_nothing():
+    _, mail = sharing(frame(0, 0, 1), b"", frame(0, 1, 2))
+    assert mail.next(0, starving=False) is None
+    assert mail
+    assert [item[1] for item in taken(mail)] == [0, 1]

@@ -1,0 +1,485 @@
+"""What video-writer records: segments, what stays of them, HLS; each read back by FFmpeg."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ovpipe.errors import FrameError, PreflightError
+from ovpipe.frame import Frame, Image
+from ovpipe.stages.base import LocalContext
+from ovpipe.testing import run_stage
+
+av = pytest.importorskip("av")
+
+from ovpipe.stages import hls, segments, video_writer  # noqa: E402
+from ovpipe.stages.video import Video  # noqa: E402
+from ovpipe.stages.video_writer import VideoWriter  # noqa: E402
+from tests.support.clips import clip, feed, level, play  # noqa: E402
+from tests.support.recordings import indices, keys, sums  # noqa: E402
+
+NS = 10**9
+
+
+def frame(i: int, stream: str = "cam", size: tuple[int, int] = (64, 48), **parts: Any) -> Frame:
+    width, height = size
+    data = np.full((height * 3 // 2, width), 128, np.uint8)
+    data[:height] = level(i)
+    data.setflags(write=False)
+    given = {"image": Image(data, "i420"), "stream": stream, "seq": i, "pts_ns": i * NS // 25}
+    return Frame(**given | parts)
+
+
+class Wall:
+    """A wall clock to be set."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def writer(wall: Wall | None = None, **options: Any) -> VideoWriter:
+    stage = VideoWriter(**options)
+    stage._wall_s = wall
+    return stage
+
+
+# -- segments -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_file_for_each_second(tmp_path: Path, suffix: str) -> None:
+    path = f"{tmp_path}/{{stream}}/{{n:03}}{suffix}"
+    frames = [frame(i, s) for i in range(90) for s in ("a", "b/c")]
+    feed(writer(path=path, segment=1.0), frames)
+    for stream in ("a", "b_c"):
+        files = sorted((tmp_path / stream).iterdir())
+        assert [f.name for f in files] == [f"00{n}{suffix}" for n in (1, 2, 3, 4)]
+        assert [indices(f) for f in files] == [
+            [i % 40 for i in range(first, min(first + 25, 90))] for first in (0, 25, 50, 75)
+        ]
+        assert [keys(f)[0] for f in files] == [0.0] * 4
+
+
+def test_what_comes_rarely_or_without_a_time_ends_files_too(tmp_path: Path) -> None:
+    rare = [frame(i, pts_ns=i * 10 * NS) for i in range(3)]
+    feed(writer(path=f"{tmp_path}/rare-{{n}}.mp4", segment=1.0), rare)
+    timeless = [frame(i, pts_ns=None) for i in range(60)]
+    feed(writer(path=f"{tmp_path}/timeless-{{n}}.mp4", segment=1.0), timeless)
+    stuck = [frame(i, pts_ns=0) for i in range(60)]
+    feed(writer(path=f"{tmp_path}/stuck-{{n}}.mp4", segment=1.0), stuck)
+    found = sorted(p.name for p in tmp_path.iterdir())
+    assert found == [f"{kind}-{n}.mp4" for kind in ("rare", "stuck", "timeless") for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0, 365 * 86400.0])
+def test_G01_the_wall_clock_jumps(tmp_path: Path, jump: float) -> None:
+    """Nothing is overwritten, no file is empty or without end, and none is deleted for it."""
+    wall = Wall()
+    stage = writer(
+        wall, path=f"{tmp_path}/{{time:%Y%m%d-%H%M%S}}.mp4", segment=1.0, utc=True,
+        keep={"age": 3600.0}, overwrite=False,
+    )  # fmt: skip
+    stage.bind(LocalContext())
+    stage.open()
+    for i in range(150):
+        if i == 60:
+            wall.now += jump
+        stage.consume(frame(i, captured_ns=-1))
+        wall.now += 0.04
+    stage.close()
+    files = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert [len(indices(f)) for f in files] == [25] * 6
+    assert [i for f in files for i in indices(f)] == [i % 40 for i in range(150)]
+
+
+def test_a_clock_that_stands_still_takes_free_names(tmp_path: Path) -> None:
+    for overwrite in (False, True):
+        folder = tmp_path / str(overwrite)
+        path = f"{folder}/{{time:%H%M}}.mp4"
+        feed(writer(Wall(), path=path, segment=1.0, overwrite=overwrite),
+             [frame(i) for i in range(75)])  # fmt: skip
+        files = sorted(folder.iterdir(), key=lambda p: (len(p.name), p.name))
+        assert [indices(f)[0] for f in files] == [0, 25, 50 % 40]
+
+
+def test_another_run_goes_on_with_the_numbers(tmp_path: Path) -> None:
+    path = f"{tmp_path}/{{stream}}-{{n}}.mp4"
+    feed(writer(path=path, segment=1.0), [frame(i) for i in range(50)])
+    (tmp_path / "cam-1.mp4").unlink()
+    feed(writer(path=path, segment=1.0), [frame(i) for i in range(26)])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cam-2.mp4", "cam-3.mp4", "cam-4.mp4"]
+
+
+def test_names_say_what_was_seen_and_when(tmp_path: Path) -> None:
+    from ovpipe.detections import Detections
+
+    found = Detections(
+        np.zeros((2, 4), np.float32), np.array([0.4, 0.9], np.float32), np.array([0, 1]),
+        labels={0: "a cat", 1: "../dog"},
+    )  # fmt: skip
+    path = f"{tmp_path}/{{seq:04}}-{{label}}.mp4"
+    feed(writer(path=path, segment=1.0), [frame(7, detections=found), frame(40)])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0007-_dog.mp4", "0040-none.mp4"]
+
+
+# -- what stays ---------------------------------------------------------------------------------
+
+
+def noise(i: int) -> Frame:
+    data = np.random.default_rng(i).integers(0, 256, (144, 128), np.uint8)
+    return frame(i, image=Image(data, "i420"))
+
+
+def test_the_oldest_files_go_as_new_ones_come(tmp_path: Path) -> None:
+    precious = tmp_path / "rec" / "notes.mp4"
+    precious.parent.mkdir()
+    precious.write_bytes(bytes(10**6))
+    path = f"{tmp_path}/rec/{{stream}}/{{n:02}}.mp4"
+    feed(writer(path=path, segment=1.0, keep={"size": 700_000}), [noise(i) for i in range(200)])
+    files = sorted((tmp_path / "rec" / "cam").iterdir())
+    assert len(files) < 8
+    assert sum(f.stat().st_size for f in files[:-1]) <= 700_000
+    assert files[-1].name == "08.mp4"
+    assert precious.exists()
+    feed(writer(path=path, segment=1.0, keep={"size": 1}), [noise(i) for i in range(3)])
+    assert [p.name for p in (tmp_path / "rec" / "cam").iterdir()] == ["09.mp4"]
+
+
+# -- HLS ----------------------------------------------------------------------------------------
+
+
+def shown(playlist: Path) -> list[str]:
+    """The segments that a playlist names; all of its files are there, and nothing is half done."""
+    text = playlist.read_text()
+    assert text.startswith("#EXTM3U\n")
+    for name in re.findall(r'URI="(.*)"', text):
+        assert (playlist.parent / name).stat().st_size
+    found = re.findall(r"^[^#].*$", text, re.M)
+    for name in found:
+        assert (playlist.parent / name).stat().st_size
+    return found
+
+
+def test_hls_plays_back(tmp_path: Path) -> None:
+    path = f"{tmp_path}/www/{{stream}}/index.m3u8"
+    feed(writer(path=path, segment=1.0), [frame(i, s) for i in range(90) for s in ("a", "b")])
+    for stream in "ab":
+        playlist = tmp_path / "www" / stream / "index.m3u8"
+        assert indices(playlist) == [i % 40 for i in range(90)]
+        assert playlist.read_text().endswith("#EXT-X-ENDLIST\n")
+        assert len(shown(playlist)) == 4
+        durations = [float(d) for d in re.findall(r"#EXTINF:(.*),", playlist.read_text())]
+        assert durations == pytest.approx([1.0, 1.0, 1.0, 0.6], abs=0.01)
+
+
+def test_hls_shows_a_window_and_deletes_what_left_it(tmp_path: Path) -> None:
+    playlist = tmp_path / "index.m3u8"
+    (tmp_path / "index-mine.m4s").write_text("mine")
+    stage = writer(path=str(playlist), segment=0.4, gop=0.4, window=2.0)
+    stage.open()
+    most = 0
+    for i in range(400):
+        stage.consume(frame(i))
+        if playlist.exists():
+            assert len(shown(playlist)) <= 6
+            assert "ENDLIST" not in playlist.read_text()
+        most = max(most, len(list(tmp_path.iterdir())))
+    assert most < 20
+    stage.close()
+    assert "#EXT-X-MEDIA-SEQUENCE:35\n" in playlist.read_text()
+    assert indices(playlist) == [i % 40 for i in range(350, 400)]
+    assert (tmp_path / "index-mine.m4s").exists()
+
+
+def test_hls_goes_on_after_a_death(tmp_path: Path) -> None:
+    playlist = tmp_path / "index.m3u8"
+    first = writer(path=str(playlist), segment=1.0)
+    first.open()
+    for i in range(85):
+        first.consume(frame(i))
+    before = shown(playlist)
+    assert len(before) == 2  # the third is in the encoder's hands; no close: it died
+    second = writer(path=str(playlist), segment=1.0)
+    second.open()
+    for i in range(60):
+        second.consume(frame(i))
+    text = playlist.read_text()
+    assert shown(playlist)[:2] == before
+    assert text.count("#EXT-X-DISCONTINUITY\n") == 1
+    assert "#EXT-X-MEDIA-SEQUENCE:0\n" in text
+    second.close()
+    assert len(shown(playlist)) == 5
+    assert not list(tmp_path.glob(".*.part"))
+    third = writer(path=str(playlist), segment=1.0)  # after a clean end: from the first
+    feed(third, [frame(i) for i in range(30)])
+    assert "#EXT-X-MEDIA-SEQUENCE:5\n" in playlist.read_text()
+    assert indices(playlist) == list(range(30))
+    assert not set(shown(playlist)) & set(before)
+    del first
+
+
+def test_hls_tells_of_another_size(tmp_path: Path) -> None:
+    playlist = tmp_path / "index.m3u8"
+    frames = [frame(i, size=(64, 48) if i < 30 else (128, 96)) for i in range(60)]
+    feed(writer(path=str(playlist), segment=1.0), frames)
+    text = playlist.read_text()
+    assert text.count("#EXT-X-MAP") == 2
+    assert text.count("#EXT-X-DISCONTINUITY\n") == 1
+    # FFmpeg's own reader of playlists keeps to the first header: each part is read by itself.
+    sizes = []
+    for header, *names in (part.split("\n") for part in text.split('URI="')[1:]):
+        first = (tmp_path / header.rstrip('"')).read_bytes()
+        rest = [(tmp_path / name).read_bytes() for name in names if name and name[0] != "#"]
+        with av.open(io.BytesIO(b"".join((first, *rest)))) as container:
+            sizes += [picture.width for picture in container.decode(video=0)]
+    assert sizes == [64] * 30 + [128] * 30
+
+
+def test_hls_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that finds none is not shown; the next ones are, after a break."""
+    monkeypatch.setattr(video_writer, "_RETRY_S", 0.0)
+    full = False
+
+    class Narrow(segments.File):
+        def write(self, data: Any) -> int:
+            if full:
+                self.error = OSError(28, "No space left on device")
+                raise self.error
+            return super().write(data)
+
+    monkeypatch.setattr(hls, "File", Narrow)
+    playlist = tmp_path / "index.m3u8"
+    stage = writer(path=str(playlist), segment=0.4, gop=0.4)
+    stage.open()
+    failed = []
+    for i in range(200):
+        full = 80 <= i < 120
+        try:
+            stage.consume(frame(i))
+        except FrameError as error:
+            assert error.reason == "disk_full"
+            failed.append(i)
+    stage.close()
+    assert failed
+    assert playlist.read_text().count("#EXT-X-DISCONTINUITY\n") == 1
+    seen = indices(playlist)
+    assert seen[:40] == list(range(40))
+    assert seen[-1] == 199 % 40
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_hls_of_two_streams_needs_two_paths(tmp_path: Path) -> None:
+    stage = writer(path=str(tmp_path / "index.m3u8"))
+    stage.open()
+    stage.consume(frame(0, "a"))
+    with pytest.raises(PreflightError, match=r"put \{stream\} into it"):
+        stage.consume(frame(0, "b"))
+    stage.close()
+
+
+# -- the original packets -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """90 known frames, with B-frames, in several codecs and containers."""
+    folder = tmp_path_factory.mktemp("clips")
+    b_frames = {"bf": "2", "x265-params": "log-level=error"}
+    made = {
+        "h264.mp4": ("libx264", {"bf": "3"}),
+        "h264.mkv": ("libx264", {"bf": "3"}),
+        "h264.ts": ("libx264", {"bf": "2"}),
+        "hevc.mp4": ("libx265", b_frames | {"x265-params": "log-level=error:open-gop=0"}),
+        "hevc.ts": ("libx265", b_frames | {"x265-params": "log-level=error:open-gop=0"}),
+        "mjpeg.avi": ("mjpeg", {}),
+    }
+    for name, (codec, options) in made.items():
+        pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        clip(folder / name, 90, codec=codec, codec_options=options, pix_fmt=pix_fmt,
+             color_range=2 if codec == "mjpeg" else 1)  # fmt: skip
+    return {name: folder / name for name in made}
+
+
+NAMES = ["h264.mp4", "h264.mkv", "h264.ts", "hevc.mp4", "hevc.ts", "mjpeg.avi"]
+
+
+def times(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        base = container.streams.video[0].time_base
+        at = [float(picture.pts * base) for picture in container.decode(video=0)]
+    return [t - at[0] for t in at]
+
+
+def packets_of(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(p) for p in container.demux(video=0) if p.size]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_original_is_the_original(
+    clips: dict[str, Path], tmp_path: Path, name: str, suffix: str
+) -> None:
+    source = clips[name]
+    frames = play(Video(url=str(source), packets=True))
+    assert len(frames) == 90
+    feed(VideoWriter(path=f"{tmp_path}/{{stream}}{suffix}", record="original"), frames)
+    copy = tmp_path / f"cam{suffix}"
+    assert sums(copy) == sums(source)
+    assert times(copy) == pytest.approx(times(source), abs=0.0015)
+    if name.endswith(suffix):
+        assert packets_of(copy) == packets_of(source)
+
+
+@pytest.mark.parametrize("options", [{"keyframes": True}, {"fps": 3.0}], ids=["keyframes", "fps"])
+@pytest.mark.parametrize("name", NAMES)
+def test_everything_is_recorded_while_few_are_decoded(
+    clips: dict[str, Path], tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    frames = play(Video(url=str(clips[name]), packets=True, **options))
+    assert len(frames) <= 90 if name.startswith("mjpeg") else len(frames) < 20
+    feed(VideoWriter(path=f"{tmp_path}/{{stream}}.mp4", record="original"), frames)
+    assert sums(tmp_path / "cam.mp4") == sums(clips[name])
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "h264.ts", "hevc.mp4"])
+def test_the_original_in_segments_and_as_hls(
+    clips: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    source = clips[name]
+    frames = play(Video(url=str(source), packets=True, keyframes=True))
+    original: dict[str, Any] = {"record": "original", "segment": 1.0}
+    feed(VideoWriter(path=f"{tmp_path}/rec/{{n}}.mp4", **original), frames)
+    files = sorted((tmp_path / "rec").iterdir())
+    assert len(files) == 3
+    assert [s for f in files for s in sums(f)] == sums(source)
+    feed(VideoWriter(path=f"{tmp_path}/www/index.m3u8", **original), frames)
+    assert sums(tmp_path / "www" / "index.m3u8") == sums(source)
+    assert len(shown(tmp_path / "www" / "index.m3u8")) == 3
+
+
+def test_after_a_hole_the_next_key_frame_is_waited_for(
+    clips: dict[str, Path], tmp_path: Path
+) -> None:
+    source = clips["h264.mp4"]
+    frames = play(Video(url=str(source), packets=True))
+    stage = VideoWriter(path=f"{tmp_path}/{{stream}}.mp4", record="original")
+    result = run_stage(stage, frames[:34] + frames[36:])
+    assert result.failed == {"decode_error": len(result.errors)}
+    assert 0 < len(result.errors) < 10
+    copy, whole = sums(tmp_path / "cam.mp4"), sums(source)
+    # Groups of ten: the hole is in the fourth, whose rest is left out; the others are whole.
+    assert set(copy) <= set(whole)
+    assert copy[:30] == whole[:30]
+    assert copy[-50:] == whole[40:]
+    assert len(copy) < 90
+    at = times(tmp_path / "cam.mp4")
+    assert at[-1] == pytest.approx(times(source)[-1], abs=0.001)
+
+
+def test_what_cannot_be_decoded_is_recorded_nevertheless(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.ts", 60)
+    frames = play(Video(url=str(source), packets=True))
+    spoilt = tmp_path / "b.mp4"
+    with av.open(str(source)) as given, av.open(str(spoilt), "w") as made:
+        stream = made.add_stream_from_template(given.streams.video[0], opaque=True)
+        for i, packet in enumerate(given.demux(video=0)):
+            if packet.size:
+                if i in (23, 24):
+                    bad = av.Packet(b"\0\0\0\1\x65" + bytes(20))
+                    bad.pts, bad.dts, bad.time_base = packet.pts, packet.dts, packet.time_base
+                    packet = bad
+                packet.stream = stream
+                made.mux(packet)
+    frames = play(Video(url=str(spoilt), packets=True))
+    feed(VideoWriter(path=f"{tmp_path}/{{stream}}.mp4", record="original"), frames)
+    assert packets_of(tmp_path / "cam.mp4") == packets_of(spoilt)
+
+
+def test_a_loop_goes_on_in_time(clips: dict[str, Path], tmp_path: Path) -> None:
+    source = clips["h264.mp4"]
+    frames = play(Video(url=str(source), packets=True, loop=True), limit=180)
+    feed(VideoWriter(path=f"{tmp_path}/{{stream}}.mp4", record="original"), frames)
+    assert sums(tmp_path / "cam.mp4")[:180] == sums(source) * 2
+    at = times(tmp_path / "cam.mp4")[:180]
+    assert at == pytest.approx([i / 25 for i in range(180)], abs=0.001)
+
+
+def test_frames_without_packets_are_told_what_is_missing(tmp_path: Path) -> None:
+    stage = VideoWriter(path=f"{tmp_path}/a.mp4", record="original")
+    with pytest.raises(PreflightError, match="packets: true"):
+        run_stage(stage, [frame(0)])
+
+
+def test_room_is_made_for_the_original_too(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full once: the oldest file goes, and nothing of the new ones is lost."""
+    full = False
+
+    class Narrow(segments.File):
+        def write(self, data: Any) -> int:
+            nonlocal full
+            if full:
+                full = False
+                assert self._room(OSError(28, "No space left on device"))
+            return super().write(data)
+
+    monkeypatch.setattr(segments, "File", Narrow)
+    frames = play(Video(url=str(clips["h264.mp4"]), packets=True))
+    stage = VideoWriter(
+        path=f"{tmp_path}/{{n}}.mp4", record="original", segment=1.0, keep={"size": 10**9}
+    )
+    stage.bind(LocalContext())
+    stage.open()
+    for i, one in enumerate(frames):
+        full = full or i == 55
+        stage.consume(one)
+    stage.close()
+    files = sorted(tmp_path.iterdir(), key=lambda p: int(p.stem))
+    assert [f.name for f in files] == ["2.mp4", "3.mp4"]
+    assert sums(files[0]) + sums(files[1]) == sums(clips["h264.mp4"])[30:]
+
+
+# -- what cannot be -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"path": "{day}.mp4"}, "no {day}; there are {stream}"),
+        ({"path": "{time:%H}/index.m3u8"}, "no {time}; there are {stream}"),
+        ({"path": "a.mp4", "keep": {"age": 5.0}}, "needs `segment`"),
+        ({"path": "a.m3u8", "keep": {"age": 5.0}}, "its `window`"),
+        ({"path": "a.mp4", "username": "u"}, "are for an address"),
+        ({"path": "http://host/a"}, "'http://...': a stream is published at rtsp://"),
+        ({"path": "rtsp://host/a", "segment": 5.0}, "an address has neither"),
+        ({"path": "rtsp://"}, "names no host"),
+        ({"path": "rtmp://u:secret@host/a", "username": "u"}, "leave those in the url out"),
+        ({"path": "rtmp://host/a", "codec": "libvpx-vp8", "preset": ""}, "no video encoder"),
+        ({"path": "rtmp://host/a", "codec": "mjpeg"}, "does not write to flv"),
+    ],
+)
+def test_open_says_what_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PreflightError, match=re.escape(says)) as caught:
+        VideoWriter(**options).open()
+    assert "secret" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_address_is_for_one_stream() -> None:
+    stage = VideoWriter(path="rtsp://host/a")
+    stage.bind(LocalContext(inputs={"cam": ("cam/a", "cam/b")}))
+    with pytest.raises(PreflightError, match="2 streams cannot be published at one address"):
+        stage.open()
