@@ -1,12 +1,16 @@
 """peek, logs, restart, and what top and ps show: the commands, as processes."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from ovpipe.frame import Frame
+from ovpipe.stages.base import LocalContext
 from ovpipe.supervisor.bulletin import runs
 from tests.process.test_running import call
 from tests.support.processes import wait_for, worker_of
@@ -111,3 +115,26 @@ def test_top_and_ps_show_cameras_edges_and_ages(yard):
     )  # fmt: skip
     assert "cam/gate" in terminal.stdout
     assert "Traceback" not in terminal.stdout
+
+
+def test_the_programs_of_the_manual_do_what_it_says(ovpipe_run, capsys):
+    """docs/observe.md."""
+    text = Path("docs/observe.md").read_text()
+    look, rates, stage = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(f"import ovpipe\n{stage}", "docs/observe.md", "exec"), names := {"__name__": "d"})
+    gate = names["Gate"]()
+    gate.bind(LocalContext("gate"))
+    gate.process(Frame(seq=3))
+    assert gate.context.facts == {"open": True, "since": 3}
+    cam = {"kind": "synthetic", "size": "64x48", "fps": 50}
+    detect = {"kind": S + "Finds"}
+    process = ovpipe_run.start({"cam": cam, "detect": detect, "log": {"kind": "log"}})
+    wait_for(lambda: any(run.phase == "running" for run in runs()), "the run")
+    exec(compile(f"{look}\n{rates}", "docs/observe.md", "exec"), names := {"__name__": "docs"})
+    assert names["frame"].image is not None
+    assert [(edge.source, edge.target) for edge in names["between"].edges] == [
+        ("cam", "detect"), ("detect", "log"),
+    ]  # fmt: skip
+    assert "config-0" in capsys.readouterr().out
+    assert call("stop").returncode == 0
+    assert ovpipe_run.finish(process).balanced().code == 0

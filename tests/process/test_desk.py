@@ -413,3 +413,36 @@ def test_what_cannot_be_restarted_says_why(ovpipe_run, begin):
     ended = ovpipe_run.finish(process).balanced()
     assert ended.summary["error"] is None
     assert np.isin(ended.code, [0, 143])
+
+
+def test_stages_that_live_together_are_looked_at_one_by_one_and_restarted_together(
+    ovpipe_run, begin
+):
+    inline = {"run": {"placement": "inline"}}
+    process, contact = begin(
+        {
+            "src": ENDLESS,
+            "mid": {"kind": S + "tag"},
+            "next": {"kind": S + "Reports", **inline},
+            "sink": {**SINK, **inline},
+        }
+    )
+    assert len(workers_of(process.pid)) == 2
+    for edge in ("src -> mid", "mid -> next", "next -> sink"):
+        frame = contact.peek(edge, timeout_s=30)
+        assert number(frame) == frame.seq
+        assert frame.meta.keys() == {"src": set(), "mid": {"tag"}, "next": {"tag"}}[frame.source]
+
+    def facts():
+        return {w.name: w.facts for w in contact.status().reading.workers}
+
+    wait_for(lambda: facts()["next"].get("frames", 0) > 0, "what it says of itself")
+    assert facts()["mid"] == facts()["sink"] == {}
+    before = set(workers_of(process.pid))
+    contact.restart("next")
+    wait_for(lambda: sum("is back" in line.text for line in contact.logs()) == 3, "their return")
+    assert len(before & set(workers_of(process.pid))) == 1
+    goes_on(contact)
+    contact.peek("next", timeout_s=30)
+    ended = end(ovpipe_run, process, contact)
+    assert [row["failed"] for row in ended.ledger.values()] == [{}, {}, {}]

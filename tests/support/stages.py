@@ -119,6 +119,14 @@ def tag(frame, text: str = "seen"):
     return frame.with_(meta={"tag": text})
 
 
+class Reports(ovpipe.Transform):
+    """Says with each frame how many there were."""
+
+    def process(self, frame):
+        self.context.report({"frames": frame.seq})
+        return frame
+
+
 class Finds(ovpipe.Transform):
     """Gives each frame a detection, an array, and metadata that would clear a terminal."""
 
