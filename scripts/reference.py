@@ -33,7 +33,7 @@ def type_of(value: dict[str, Any]) -> str:
     if "const" in value:
         return f"`{value['const']}`"
     if "enum" in value:
-        return ", ".join(f"`{word}`" for word in value["enum"] if word)
+        return ", ".join(f"`{word}`" for word in value["enum"] if word != "")
     kind = value.get("type")
     if kind == ["number", "string"]:
         return "duration (`500ms`, `5s`)"

@@ -30,7 +30,16 @@ from ovpipe.options import Duration
 from ovpipe.stages.jsonl import record
 from ovpipe.stages.outbox import Client, Counts, Outbox
 from ovpipe.stages.selective import Selective
-from ovpipe.stages.spool import DiskFull, InMemory, Message, NoRoom, OnDisk, Spool, WhenFull
+from ovpipe.stages.spool import (
+    DiskFull,
+    InMemory,
+    Message,
+    NoRoom,
+    OnDisk,
+    Spool,
+    TooLarge,
+    WhenFull,
+)
 
 _WAIT_S = 0.1
 _MB = 1 << 20
@@ -120,7 +129,8 @@ class Messenger(Selective):
             except DiskFull as error:
                 raise FrameError("no space for the spool", "disk_full") from error
             except NoRoom as error:
-                if self.when_full != "block" or not self._wait(len(message.body)):
+                hopeless = self.when_full != "block" or isinstance(error, TooLarge)
+                if hopeless or not self._wait(len(message.body)):
                     raise FrameError(f"the spool is full: {error}", "link_lost") from error
 
     def message(self, frame: Frame) -> Message:

@@ -39,6 +39,10 @@ class NoRoom(Exception):
     """The spool is full, and its owner does not want to lose an older message."""
 
 
+class TooLarge(NoRoom):
+    """The message is larger than the whole spool: it need not wait for room."""
+
+
 class DiskFull(Exception):
     """The file system has no room for the message."""
 
@@ -241,7 +245,7 @@ class Spool:
         size = len(message.body)
         with self._changed:
             if size > self._max_bytes:
-                raise NoRoom(f"a message of {size} bytes is larger than the whole spool")
+                raise TooLarge(f"a message of {size} bytes is larger than the whole spool")
             while not self._fits(size):
                 if self._when_full != "drop_oldest" or len(self._rows) == self._under_way:
                     raise NoRoom(f"{len(self._rows)} messages wait for the broker")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from typing import Any
 
 import pytest
@@ -20,8 +21,10 @@ from tests.support.brokers import KafkaCluster, free_port
 
 
 @pytest.fixture(scope="module")
-def cluster() -> KafkaCluster:
-    return KafkaCluster()
+def cluster():
+    made = KafkaCluster()
+    yield made
+    made.close()
 
 
 def opened(servers: str, **options: Any) -> Kafka:
@@ -67,6 +70,22 @@ def test_a_cluster_that_is_away(caplog) -> None:
     wait_for(lambda: "broker away" in caplog.text, "the news")
     stage.close()
     assert "1 lost" in caplog.text
+
+
+def test_a_cluster_that_hangs_is_given_up_and_gets_all(cluster, caplog) -> None:
+    stage = opened(cluster.servers, topic="hung", timeout=1.0)
+    stage.consume(frame(0))
+    assert len(cluster.read("hung", 1)) == 1
+    cluster.process.send_signal(signal.SIGSTOP)
+    for seq in range(1, 50):
+        stage.consume(frame(seq))
+    wait_for(lambda: "broker away" in caplog.text, "the news")
+    cluster.process.send_signal(signal.SIGCONT)
+    stage.close()
+    got = cluster.read("hung", 50)
+    ids = dict.fromkeys(json.loads(record.value())["id"] for record in got)
+    assert list(ids) == [f"{stage.context.run}/cam/gate/{n}" for n in range(50)]
+    assert " lost " not in caplog.text
 
 
 def test_a_spool_of_before_is_sent_first(cluster, tmp_path) -> None:

@@ -18,7 +18,7 @@ from tests.support.processes import wait_for
 pytest.importorskip("paho.mqtt")
 
 from ovpipe.stages.mqtt import Mqtt
-from tests.support.brokers import Mosquitto, Subscriber, free_port
+from tests.support.brokers import Mosquitto, Subscriber, free_port, self_signed
 
 FOUND = Detections.of([[1, 2, 3, 4], [5, 6, 7, 8]], [0.93, 0.4], [0, 1], {0: "person", 1: "cat"})
 
@@ -215,6 +215,36 @@ def test_block_waits_for_the_broker_and_not_longer_than_the_drain(mosquitto, cap
         assert caught.value.reason == "link_lost"
     stage.close()
     assert "2 lost" in caplog.text
+
+
+def test_what_is_larger_than_the_spool_waits_for_nothing() -> None:
+    stage = opened(
+        free_port(), spool={"max_mb": 0.001}, when_full="block", meta=True, flush_timeout=0.0
+    )
+    with pytest.raises(FrameError) as caught:
+        stage.consume(frame(0, meta={"long": "x" * 2000}))
+    assert caught.value.reason == "link_lost"
+    stage.close()
+
+
+def test_tls(tmp_path, mosquitto, subscriber, caplog) -> None:
+    key, certificate = self_signed(tmp_path)
+    broker = mosquitto(tls=(key, certificate)).start()
+    url = f"mqtts://localhost:{broker.tls_port}"
+    stage = Mqtt(url=url, flush_timeout=0.0)
+    stage.bind(LocalContext("events"))
+    stage.open()
+    stage.consume(frame(0))
+    wait_for(lambda: "certificate verify failed" in caplog.text, "the news")
+    stage.close()
+    reader = subscriber(broker.port)
+    stage = Mqtt(url=url, ca_file=str(certificate), flush_timeout=20.0)
+    stage.bind(LocalContext("events"))
+    stage.open()
+    stage.consume(frame(1))
+    stage.close()
+    wait_for(lambda: reader.messages, "the message")
+    assert [d["seq"] for d in reader.documents] == [1]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ pytest.importorskip("redis")
 import redis
 
 from ovpipe.stages.redis import Redis
-from tests.support.brokers import RedisServer
+from tests.support.brokers import RedisServer, free_port, self_signed
 
 FOUND = Detections.of([[1, 2, 3, 4]], [0.93], [0], {0: "ж \ud800"})
 
@@ -132,6 +132,24 @@ def test_a_full_server_is_waited_for(server, caplog) -> None:
         writer.config_set("maxmemory", 0)
     stage.close()
     assert len(entries(broker.port, "ovpipe:cam")) == 1
+
+
+def test_tls(server, tmp_path, caplog) -> None:
+    key, certificate = self_signed(tmp_path)
+    port = free_port()
+    broker = server(
+        "--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key),
+        "--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no",
+    ).start()  # fmt: skip
+    for options in ({"flush_timeout": 0.0}, {"ca_file": str(certificate), "flush_timeout": 20.0}):
+        stage = Redis(url=f"rediss://localhost:{port}", **options)
+        stage.bind(LocalContext("events"))
+        stage.open()
+        stage.consume(frame(len(options)))
+        if len(options) == 1:
+            wait_for(lambda: "certificate verify failed" in caplog.text, "the news")
+        stage.close()
+    assert [fields["seq"] for fields in entries(broker.port, "ovpipe:cam")] == ["2"]
 
 
 def test_a_wrong_password_is_told_apart_and_not_shown(server, caplog) -> None:

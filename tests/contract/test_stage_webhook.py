@@ -7,7 +7,6 @@ import hmac
 import json
 import logging
 import ssl
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,7 +17,7 @@ from ovpipe.errors import PreflightError
 from ovpipe.frame import Frame
 from ovpipe.stages.base import LocalContext
 from ovpipe.stages.webhook import Webhook
-from tests.support.brokers import free_port, program
+from tests.support.brokers import free_port, self_signed
 from tests.support.processes import wait_for
 
 
@@ -202,12 +201,7 @@ def test_who_is_not_let_in_keeps_its_messages_and_waits(hook, answer, tmp_path, 
 
 
 def test_certificates_are_checked(hook, tmp_path, caplog) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        [program("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-         "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True,
-    )  # fmt: skip
+    key, certificate = self_signed(tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
     server = hook(tls=tls)

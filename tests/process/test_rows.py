@@ -103,11 +103,36 @@ def not_text(ended, lines):
     assert "\\xff" in ended.err
 
 
+def full_disk(ended, lines):
+    """F01: each frame that finds no room is one that failed, and the run goes on."""
+    for sink in ("table", "events"):
+        row = ended.ledger["cam", sink]
+        assert set(row["failed"]) == {"disk_full"}, row
+        assert 0 < row["delivered"] < row["claimed"] == 300, row
+    assert "left in 'out/spool'" in ended.err
+
+
 MEMORY = "mount --bind {folder} /sys/fs/cgroup"
 LARGE = "1920x1080"
 BYTES = os.fsdecode(b"\xff\xfe")
 
 ROWS = [
+    Row(
+        "F01-a-full-disk",
+        {
+            "cam": script({"frame": 300}),
+            "table": {"kind": "sqlite", "inputs": "cam", "path": "out/found.db"},
+            "events": {
+                "kind": "webhook",
+                "inputs": "cam",
+                "url": "http://127.0.0.1:1/",
+                "spool": {"path": "out/spool"},
+                "flush_timeout": 0,
+            },
+        },
+        full_disk,
+        within="mkdir -p out && mount -t tmpfs -o size=160k tmpfs out",
+    ),
     Row(
         "B01-dev-shm-of-8-MB",
         {"cam": script({"frame": 20}, size=LARGE), "sink": recorder()},

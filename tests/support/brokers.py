@@ -11,6 +11,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def self_signed(folder):
+    """(key, certificate) of localhost."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        [program("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True,
+    )  # fmt: skip
+    return key, certificate
 
 
 class Server:
@@ -77,9 +89,9 @@ class Server:
 
 
 class Mosquitto(Server):
-    """`users`: name -> password; without any, everybody may come."""
+    """`users`: name -> password; without any, everybody may come. `tls`: (key, certificate)."""
 
-    def __init__(self, folder, users=None):
+    def __init__(self, folder, users=None, tls=None):
         super().__init__(folder)
         self._program = program("mosquitto", "mosquitto")
         lines = [
@@ -92,6 +104,11 @@ class Mosquitto(Server):
             "max_inflight_messages 0",
             "allow_anonymous " + ("false" if users else "true"),
         ]
+        if tls:
+            self.tls_port = free_port()
+            lines += [
+                f"listener {self.tls_port} 127.0.0.1", f"keyfile {tls[0]}", f"certfile {tls[1]}",
+            ]  # fmt: skip
         if users:
             passwords = self.folder / "passwords"
             for name, password in users.items():
@@ -162,25 +179,42 @@ class Subscriber:
         paho.loop_stop()
 
 
-class KafkaCluster:
-    """librdkafka's mock cluster, which lives in a client of its own."""
+_MOCK = """
+import confluent_kafka, sys
+owner = confluent_kafka.Producer(
+    {"bootstrap.servers": "", "test.mock.num.brokers": 1, "log_level": 0}
+)
+brokers = owner.list_topics(timeout=30).brokers.values()
+print(",".join(f"{broker.host}:{broker.port}" for broker in brokers), flush=True)
+sys.stdin.read()
+"""
 
-    def __init__(self, brokers=1):
-        confluent_kafka = pytest.importorskip("confluent_kafka")
-        self._owner = confluent_kafka.Producer(
-            {"bootstrap.servers": "", "test.mock.num.brokers": brokers, "log_level": 0}
+
+class KafkaCluster:
+    """librdkafka's mock cluster, in a process of its own, so that it can be stopped."""
+
+    def __init__(self):
+        pytest.importorskip("confluent_kafka")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _MOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        found = self._owner.list_topics(timeout=30).brokers.values()
-        self.servers = ",".join(f"{broker.host}:{broker.port}" for broker in found)
+        self.servers = self.process.stdout.readline().strip()
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
 
     def read(self, topic, count):
-        """The first records of a topic, by a consumer of its own."""
+        """The first records of a topic, so many different ones, by a consumer of its own."""
         import confluent_kafka
 
         consumer = confluent_kafka.Consumer(
             {"bootstrap.servers": self.servers, "group.id": "reader", "log_level": 0}
         )
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        partitions = wait_for(
+            lambda: consumer.list_topics(topic, timeout=30).topics[topic].partitions,
+            f"the topic '{topic}'",
+        )
         consumer.assign(
             [
                 confluent_kafka.TopicPartition(topic, number, confluent_kafka.OFFSET_BEGINNING)
@@ -192,7 +226,7 @@ class KafkaCluster:
         def enough():
             found = consumer.consume(500, 0.2)
             records.extend(record for record in found if record.error() is None)
-            return len(records) >= count
+            return len({record.value() for record in records}) >= count
 
         try:
             wait_for(enough, f"{count} records of '{topic}'")
