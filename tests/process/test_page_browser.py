@@ -152,6 +152,7 @@ def test_names_are_words_also_where_they_are_markup(browser, tmp_path):
             tab.until("/queue full/.test(document.getElementById('streams').textContent)", "drops")
             for selector in (".stage title", ".stream h3", ".stream .why", "#source", "#stages", "#ledger"):
                 assert "<img src=x" in tab.text(selector), selector
+            assert "camera reconnecting" in tab.text("#stages")
             assert tab.do("return document.images.length") == 2  # the mark, and the live picture
             assert tab.do("return window.hacked === undefined")
             assert tab.complaints() == []

@@ -258,6 +258,12 @@ function meter(cell) {
   };
 }
 
+// What a stage says of itself, but for what stands beside its stream.
+function ownWords(facts) {
+  const own = Object.entries(facts).filter(([name]) => name !== "why" && name !== "for_s");
+  return own.map(([name, value]) => `${name} ${value}`).join(" · ");
+}
+
 function buildStageRow(body, stage, index) {
   const rows = [];
   const cells = (row) => {
@@ -265,11 +271,13 @@ function buildStageRow(body, stage, index) {
     const pill = make("span", { class: "pill" });
     where.append(pill);
     const [per_s, busy, blocked, age, restarts, spark] = Array.from({ length: 6 }, () => make("td"));
-    row.append(name, where, per_s, busy, blocked, age, restarts, spark);
+    const says = make("td", { class: "left says" });
+    row.append(name, where, says, per_s, busy, blocked, age, restarts, spark);
     const shows = [meter(busy), meter(blocked)];
     return { name, spark, show: (now) => {
       mark(pill, "class", `pill ${mood(now.state)}`);
       say(pill, now.state);
+      say(says, ownWords(now.facts || (now.workers.length === 1 ? now.workers[0].facts : {})));
       say(per_s, `${rate(now.per_s)} /s`);
       shows[0](now.busy, load(now.busy));
       shows[1](now.blocked, now.blocked >= 0.2 ? "warn" : "");
@@ -430,7 +438,7 @@ async function begin() {
   buildGraph(graph);
   $("streams").replaceChildren();
   parts.streams = graph.streams.map(buildStream);
-  const stages = head($("stages"), [["stage", "left"], ["state", "left"], ["rate"], ["busy"], ["blocked"], ["age"], ["restarts"], ["busy, last minutes"]]);
+  const stages = head($("stages"), [["stage", "left"], ["state", "left"], ["says", "left"], ["rate"], ["busy"], ["blocked"], ["age"], ["restarts"], ["busy, last minutes"]]);
   parts.rows = graph.stages.map((stage, i) => buildStageRow(stages, stage, i));
   const ledger = head($("ledger"), [["edge", "left"], ["stream", "left"], ["room in use"], ["claimed"], ["delivered"], ["in flight"], ["p95"], ["lost, by reason", "left"]]);
   parts.ledger = graph.edges.map((edge) => edge.streams.map((_, i) => buildLedgerRow(ledger, graph, edge, i)));
