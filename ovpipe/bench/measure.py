@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ovpipe.errors import OvpipeError, PreflightError
+from ovpipe.errors import PreflightError
 from ovpipe.graph import Graph
 from ovpipe.supervisor.accountant import Account, Reading, WorkerReading
 from ovpipe.supervisor.core import Supervisor
@@ -22,6 +22,7 @@ from ovpipe.supervisor.verdict import verdict
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LATE_S = 600.0
+_AND = "+"  # between the names of workers that live in one process
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class StageFigures:
     busy: float
     blocked: float
     idle: float
+    home: str = ""
+    """The stage in whose process it lives, and by which its processor time is counted."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,12 @@ def between(graph: Graph, first: _Moment, last: _Moment) -> Measured:
         workers = [(w, before[w.name]) for w in last.reading.workers if w.stage == stage.name]
         if workers:
             cpu_s = sum(
-                max(0.0, last.cpu_s.get(w.name, 0.0) - first.cpu_s.get(w.name, 0.0))
-                for w, _ in workers
+                max(0.0, cpu - first.cpu_s.get(process, 0.0))
+                for process, cpu in last.cpu_s.items()
+                if process.partition(_AND)[0] in {w.name for w, _ in workers}
             )
-            stages.append(_figures(stage.name, workers, cpu_s, seconds))
+            home = _home(workers[0][0].name, last.cpu_s)
+            stages.append(_figures(stage.name, workers, cpu_s, seconds, home))
     at, pace = _pace(graph, first.reading, last.reading, seconds)
     lost = _lost(last.reading.accounts) - _lost(first.reading.accounts)
     cores = sum(s.cores for s in stages)
@@ -116,7 +121,11 @@ def between(graph: Graph, first: _Moment, last: _Moment) -> Measured:
 
 
 def _figures(
-    name: str, workers: list[tuple[WorkerReading, WorkerReading]], cpu_s: float, seconds: float
+    name: str,
+    workers: list[tuple[WorkerReading, WorkerReading]],
+    cpu_s: float,
+    seconds: float,
+    home: str,
 ) -> StageFigures:
     frames = sum(_frames(w) - _frames(old) for w, old in workers)
     spent = []
@@ -126,7 +135,8 @@ def _figures(
         spent.append(tuple(t / whole for t in times))
     busy, blocked, idle = max(spent)
     per_frame = cpu_s / frames * 1e3 if frames else 0.0
-    return StageFigures(name, frames / seconds, per_frame, cpu_s / seconds, busy, blocked, idle)
+    rate, cores = frames / seconds, cpu_s / seconds
+    return StageFigures(name, rate, per_frame, cores, busy, blocked, idle, home)
 
 
 def _frames(worker: WorkerReading) -> int:
@@ -165,10 +175,7 @@ def _change(first: Reading, last: Reading) -> Reading:
 
 
 def cpu_of_workers(parent: int | None = None) -> dict[str, float]:
-    """Processor seconds of the worker processes below this one, by the workers' names.
-
-    Of several workers in one process, the first has it all.
-    """
+    """Processor seconds of the worker processes below this one, by the workers that live there."""
     me = str(parent or os.getpid())
     found: dict[str, float] = {}
     for entry in os.listdir("/proc"):
@@ -180,11 +187,15 @@ def cpu_of_workers(parent: int | None = None) -> dict[str, float]:
                 continue
             words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
             if b"ovpipe.worker" in words:
-                name = words[-2].decode(errors="replace").partition(",")[0]
+                name = words[-2].decode(errors="replace")
                 found[name] = (int(fields[11]) + int(fields[12])) / _TICKS
     return found
 
 
-def why(error: OvpipeError) -> str:
-    """An error in one line."""
-    return str(error).splitlines()[0]
+def _home(worker: str, processes: Iterable[str]) -> str:
+    """The worker in whose process another lives; "" where that is its own."""
+    for process in processes:
+        host, *guests = process.split(_AND)
+        if worker in guests:
+            return host
+    return ""

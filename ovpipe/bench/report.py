@@ -64,13 +64,17 @@ class Report:
         whole = self.cores / rate * 1e3
         found = []
         for stage in self.typical.stages:
+            if stage.home:  # it is in that one's time
+                continue
             each = stage.cores / rate * 1e3  # for each frame of the graph, not of the stage
+            inside = [s.name for s in self.typical.stages if s.home == stage.name]
+            guests = f" with {', '.join(inside)}" if inside else ""
             alone = self.alone.get(stage.name)
             if alone is None:
-                found.append(Part(stage.name, each, each / whole))
+                found.append(Part(stage.name + guests, each, each / whole))
                 continue
             model = min(each, alone.cpu_ms * stage.per_s / rate)
-            beside = f"{stage.name}: beside the model"
+            beside = f"{stage.name}{guests}: beside the model"
             found.append(Part(f"{stage.name}: the model, as it needs alone", model, model / whole))
             found.append(Part(beside, each - model, (each - model) / whole))
         found.sort(key=lambda part: -part.cpu_ms)
@@ -116,7 +120,8 @@ def stage_rows(measured: Measured) -> tuple[list[str], list[list[str]]]:
     """The table of stages: its head and its rows."""
     head = ["stage", "frames/s", "CPU ms/frame", "cores", "busy", "blocked", "waiting"]
     rows = [
-        [s.name, f"{s.per_s:.1f}", f"{s.cpu_ms:.3f}", f"{s.cores:.2f}",
+        [s.name, f"{s.per_s:.1f}",
+         *((f"in {s.home}", "") if s.home else (f"{s.cpu_ms:.3f}", f"{s.cores:.2f}")),
          *(f"{share:.0%}" for share in (s.busy, s.blocked, s.idle))]
         for s in measured.stages
     ]  # fmt: skip

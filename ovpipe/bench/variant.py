@@ -7,7 +7,9 @@ nothing; log and stages of one's own stay as they are. Stages between are never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,13 @@ _NULL, _METER = "ovpipe.bench.meter:Null", "ovpipe.bench.meter:Meter"
 _HARMLESS = ("log", _NULL)
 _METER_DEPTH = 16
 DEFAULT_SIZE = (1280, 720)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Where sinks may write: removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="ovpipe-bench-") as path:
+        yield Path(path)
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,13 @@ def paced(
             each = {f"s{i}": {**options, "seed": i} for i in range(counts[stage.name])}
             stage = replace(stage, kind="synthetic", live=True, options={}, for_each=each)
         result.append(stage)
+    crowded = {s.name for s in result if s.role == "producer" and counts[s.name] > 1}
+    for i, stage in enumerate(result):
+        if stage.run.placement == "inline" and crowded & {e.source for e in stage.inputs or ()}:
+            result[i] = replace(stage, run=replace(stage.run, placement="process"))
+            told.append(
+                f"'{stage.name}' has a process of its own, since several streams come to it"
+            )
     ends = _ends(result)
     result.append(
         StageSpec(
@@ -90,10 +106,11 @@ def paced(
 def _free(stage: StageSpec, size: tuple[int, int] | None) -> tuple[StageSpec, list[str]]:
     """A producer that does not wait for anything but its readers."""
     each = stage.for_each if stage.for_each is not None else {"": stage.options}
-    if stage.kind == "synthetic" or (stage.kind == "video" and not stage.live):
-        changes = {"fps": 0.0, "count": 0, "live": False} if stage.kind == "synthetic" else {
-            "loop": True
-        }  # fmt: skip
+    is_file = not stage.live or all(own.get("pace") for own in each.values())
+    if stage.kind == "synthetic" or (stage.kind == "video" and is_file):
+        changes: dict[str, Any] = {"fps": 0.0, "count": 0, "live": False}
+        if stage.kind == "video":
+            changes = {"loop": True, "pace": False}
         options = {key: {**own, **changes} for key, own in each.items()}
         told = [f"'{stage.name}': again from its beginning at its end"] * (stage.kind == "video")
     elif stage.live or stage.kind in BUILT_IN:
@@ -131,19 +148,25 @@ def _harmless(spec: PipelineSpec, folder: Path) -> tuple[list[StageSpec], list[s
     for stage in spec.stages:
         if stage.role == "consumer" and stage.kind in BUILT_IN and stage.kind not in _HARMLESS:
             path = stage.options.get("path")
-            if isinstance(path, str) and path:
-                name = "out" if path == "-" else path.replace("~", "").lstrip("/")
-                name = "/".join(p for p in name.split("/") if p not in ("", ".", ".."))
-                new = str(folder / stage.name / (name or "out"))
+            a_file = isinstance(path, str) and path != "" and "://" not in path
+            if a_file and stage.options.get("record") != "original":
+                new = _elsewhere(folder / stage.name, str(path))
                 stage = replace(stage, options={**stage.options, "path": new})
                 told.append(f"'{stage.name}' writes to a folder that is removed")
             else:
-                told.append(f"'{stage.name}' sends nothing: one that does nothing is in its place")
+                what = "records" if a_file else "sends"
+                told.append(f"'{stage.name}' {what} nothing: one that does nothing is in its place")
                 stage = replace(stage, kind=_NULL, options={})
         elif stage.role == "consumer" and stage.kind not in BUILT_IN:
             told.append(f"'{stage.name}' is of your own, and does what it does")
         result.append(stage)
     return result, told
+
+
+def _elsewhere(folder: Path, path: str) -> str:
+    """A path in `folder` that ends like another."""
+    parts = [p for p in path.replace("~", "").split("/") if p not in ("", ".", "..")]
+    return str(folder.joinpath(*(parts if path != "-" else []) or ["out"]))
 
 
 def _explicit(spec: PipelineSpec) -> list[StageSpec]:

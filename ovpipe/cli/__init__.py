@@ -27,6 +27,7 @@ _COMMANDS = {
     "devices": "ovpipe.cli.devices:devices",
     "doctor": "ovpipe.cli.doctor:doctor",
     "bench": "ovpipe.cli.bench:bench",
+    "tune": "ovpipe.cli.tune:tune",
     "completion": "ovpipe.cli.complete:completion",
 }
 
@@ -65,6 +66,7 @@ def group() -> None:
     ovpipe top yard                       how it is doing, from another terminal
     ovpipe peek "cam -> detect"           what goes along an edge
     ovpipe stop yard                      drain it, from another terminal
+    ovpipe bench yard.yaml                how fast it is, and where the time goes
 
     \b
     Each command shows examples: ovpipe COMMAND --help

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,8 +40,8 @@ class Step:
 
 @click.command(
     epilog=examples(
-        ("ovpipe bench yard.yaml", "frames per second at most, and where the time goes"),
-        ("ovpipe bench yard.yaml --fps 25 --p99 100ms", "how many such streams are few enough"),
+        ("ovpipe bench yard.yaml", "frames/s at most, where the time goes"),
+        ("ovpipe bench yard.yaml --fps 25 --p99 100ms", "how many such streams go through"),
         ("ovpipe bench yard.yaml --json --plot yard.svg", "for programs, and a picture"),
         ("ovpipe bench yard.yaml --set stages.detect.jobs=4", "another value, nothing written"),
     )
@@ -117,8 +116,8 @@ def throughput(
 ) -> Report:
     """The graph and benchmark_app in turn. Raises what makes the graph fail."""
     measured, alone, notes = [], {}, []
-    with tempfile.TemporaryDirectory(prefix="ovpipe-bench-") as folder:
-        made = variant.at_full_speed(spec, Path(folder), size)
+    with variant.folder() as folder:
+        made = variant.at_full_speed(spec, folder, size)
         infer = {s.name: s.workers[0].options for s in made.graph.stages if s.kind == "infer"}
         found: dict[str, list[app.Alone]] = {name: [] for name in infer}
         for number in range(rounds):
@@ -172,13 +171,14 @@ def try_streams(
     size: tuple[int, int] | None,
 ) -> Step:
     """One number of streams (None: as many as there are)."""
-    with tempfile.TemporaryDirectory(prefix="ovpipe-bench-") as folder:
-        report = Path(folder) / "ages.json"
-        made = variant.paced(
-            spec, Path(folder), report, streams=count, fps=fps, warm_s=warm_s, size=size
-        )
-        number = len(made.graph.streams)
+    with variant.folder() as folder:
+        report = folder / "ages.json"
+        number = count or 0
         try:
+            made = variant.paced(
+                spec, folder, report, streams=count, fps=fps, warm_s=warm_s, size=size
+            )
+            number = len(made.graph.streams)
             measured = measure.run(made.graph, warm_s, seconds)
             ages = json.loads(report.read_text())
         except (OvpipeError, OSError, ValueError) as error:

@@ -14,7 +14,7 @@ from ovpipe.cli.examples import examples
 from ovpipe.cli.source import Source, takes_source
 from ovpipe.cli.status import say
 from ovpipe.graph import Graph, resolve
-from ovpipe.loader import spec_of, tree_of
+from ovpipe.loader import spec_of
 from ovpipe.loader.kinds import cards
 from ovpipe.loader.secrets import Masker
 from ovpipe.loader.tree import Node
@@ -40,7 +40,7 @@ def config(source: Source, json_: bool) -> None:
     came from a variable, the variable stands there; otherwise `***`.
     """
     environ = source.environ()
-    root = tree_of(source.config, source.overrides)
+    root = source.tree()
     spec = spec_of(root, source.config, environ)
     values = resolved(spec, resolve(spec), root, Masker(environ))
     if json_:
@@ -84,10 +84,9 @@ def _http(http: HttpSpec, written: Node, masker: Masker) -> dict[str, Any]:
 def _inputs(graph: Graph, stage: str) -> list[dict[str, Any]]:
     found = []
     for edge in (edge for edge in graph.edges if edge.target == stage):
+        age = "none" if edge.max_age_s is None else edge.max_age_s
         entry = {"from": edge.source, "depth": edge.depth, "when_full": edge.when_full}
-        if edge.max_age_s is not None:
-            entry["max_age"] = edge.max_age_s
-        found.append(entry)
+        found.append({**entry, "max_age": age})
     return found
 
 

@@ -14,8 +14,9 @@ import click
 from ovpipe.cli import complete
 from ovpipe.errors import ConfigError, Problem
 from ovpipe.graph import Graph, resolve
-from ovpipe.loader import load
+from ovpipe.loader import load, tree_of
 from ovpipe.loader.interpolate import NAME
+from ovpipe.loader.tree import Node
 from ovpipe.spec import PipelineSpec
 from ovpipe.stages import registry
 
@@ -36,6 +37,10 @@ class Source:
     def environ(self) -> dict[str, str]:
         """What `${VAR}` refers to. Raises ConfigError."""
         return {**(read_env(self.env_file) if self.env_file else {}), **os.environ}
+
+    def tree(self) -> Node:
+        """What stands in it, with what is assigned. Raises ConfigError."""
+        return tree_of(self.config, self.overrides)
 
     def spec(self) -> PipelineSpec:
         """What is written. Raises ConfigError."""

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from ovpipe.loader.secrets import Expression
-from ovpipe.loader.tree import scalar
+from ovpipe.loader.tree import Node, scalar
 
 
 class _Dumper(yaml.SafeDumper):
@@ -40,3 +40,30 @@ def escaped(value: Any) -> Any:
     if isinstance(value, Expression):
         return str(value)
     return value.replace("$", "$$") if isinstance(value, str) else value
+
+
+class _Plain(str):
+    """A text that was written without quotes: a variable in it may give a number."""
+
+
+class _Quoted(str):
+    """A text that was written in quotes."""
+
+
+_Dumper.add_representer(
+    _Plain, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text)
+)
+_Dumper.add_representer(
+    _Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'")
+)
+
+
+def as_written(node: Node) -> Any:
+    """A tree as values to be dumped, its variables as they stand in it; comments are lost."""
+    if isinstance(node.value, dict):
+        return {key: as_written(inner) for key, inner in node.value.items()}
+    if isinstance(node.value, list):
+        return [as_written(inner) for inner in node.value]
+    if isinstance(node.value, str) and "$" in node.value:
+        return _Plain(node.value) if node.plain else _Quoted(node.value)
+    return node.value

@@ -29,6 +29,7 @@ from typing import Any
 from ovpipe.errors import PreflightError
 from ovpipe.frame import Frame
 from ovpipe.stages.naming import Facts, Pattern
+from ovpipe.stages.paths import FULL, unwritable
 from ovpipe.stages.recording import File, Hook, Output
 
 _LEAST_SEGMENTS = 3
@@ -338,7 +339,13 @@ class Hls:
                     f"path '{self._pattern.text}': streams '{other}' and '{frame.stream}' cannot "
                     "share a playlist; put {stream} into it"
                 )
-            self._shows[frame.stream] = Show(path, self._window_s, self._segment_s, self._wall_s)
+            try:
+                show = Show(path, self._window_s, self._segment_s, self._wall_s)
+            except OSError as error:
+                if error.errno in FULL:
+                    raise
+                raise unwritable(path, error) from None
+            self._shows[frame.stream] = show
         return self._shows[frame.stream].begin()
 
     def begun(self, recording: Output) -> None:

@@ -24,8 +24,12 @@ from ovpipe.stages.media import library
 from ovpipe.stages.packets import header_of
 
 _FRAGMENTS = "frag_keyframe+empty_moov+default_base_moof"
+# A block a second, at least: key frames of a camera may be far apart.
 _CONTAINER = {
-    "mp4": ("mp4", {"movflags": _FRAGMENTS, "flush_packets": "1"}),
+    "mp4": (
+        "mp4",
+        {"movflags": _FRAGMENTS, "frag_duration": "1000000", "flush_packets": "1"},
+    ),
     "matroska": ("matroska", {"cluster_time_limit": "1000", "flush_packets": "1"}),
     "hls": ("mp4", {"movflags": f"{_FRAGMENTS}+skip_trailer", "flush_packets": "1"}),
     "nut": ("nut", {"flush_packets": "1"}),
@@ -102,16 +106,17 @@ class Output(ABC):
         try:
             self._flush()
             self._run(self._container.close)
+            self.file.close()
         except OSError as error:
             _log.warning("the end of %s is lost: %s", _name(self.file), error)
             self.abandon()
-        self.file.close()
 
     def abandon(self) -> None:
         """Give the file up as it is; where nothing of it plays, it goes."""
         with suppress(OSError):
             self._run(self._container.close)
-        self.file.close()
+        with suppress(OSError):
+            self.file.close()
         if isinstance(self.file, io.FileIO) and not _plays(Path(self.file.name)):
             with suppress(OSError):
                 os.unlink(self.file.name)

@@ -23,6 +23,10 @@ from ovpipe.stages.packets import template
 _MAX_HEADER_BYTES = 1 << 20
 
 
+class _Refused(Exception):
+    """The format cannot carry such a video."""
+
+
 class _Input:
     """Standard input for FFmpeg: what is there, as soon as it is there."""
 
@@ -58,7 +62,10 @@ def _relay(request: dict[str, Any], header: bytes) -> None:
     output = av.open(
         request["url"], "w", format=request["format"], container_options=request["options"]
     )
-    made = output.add_stream_from_template(like.streams.video[0], opaque=True)
+    try:
+        made = output.add_stream_from_template(like.streams.video[0], opaque=True)
+    except ValueError as error:  # names the format and the codec, and nothing else
+        raise _Refused(str(error)) from None
     output.start_encoding()
     _say("connected")
     options = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
@@ -80,6 +87,9 @@ def main() -> int:
         _relay(request, _exactly(min(request["header"], _MAX_HEADER_BYTES)))
     except EOFError:
         return 0
+    except _Refused as failure:
+        _say(f"lost {failure}")
+        return 1
     except (error.HTTPUnauthorizedError, error.HTTPForbiddenError) as failure:
         _say(f"denied {reason(failure)}")
         return 1

@@ -84,7 +84,13 @@ class Copy(Output):
         # Its streams are gone when it is: kept as long as what is made of them.
         self._template = template(origin.header)
         like = self._template.streams.video[0]
-        self._stream = self._container.add_stream_from_template(like, opaque=True)
+        try:
+            self._stream = self._container.add_stream_from_template(like, opaque=True)
+        except ValueError:
+            raise PreflightError(
+                f"record: original: the source's video is {like.codec_context.name}, which does "
+                f"not go into {container}; try .mkv, or `record: encoded`"
+            ) from None
         self._stream.time_base = origin.base
         self._step = max(1, round(_STEP_S / self._base))
         self._shift: int | None = None

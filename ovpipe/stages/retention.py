@@ -134,13 +134,15 @@ class Keeper:
         self._shelf = Shelf(keep)
         self._writing: set[Path] = set()
         self._undeletable: set[Path] = set()
-        self._scanned_s = float("-inf")
+        self._looked_s = 0.0
+        self._free_bytes = keep.get("free", 0)
+        self._warned = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
     def start(self) -> None:
         """Look for what there is, and delete what is too much already."""
-        self.apply()
+        self.look()
         self._thread.start()
 
     def close(self) -> None:
@@ -160,12 +162,30 @@ class Keeper:
             self._writing.discard(path)
             self._shelf.put(path, path.stat().st_size, self._clock_s())
 
+    def look(self) -> None:
+        """Bring what is known up to date with what there is, and apply it.
+
+        The folders are read without the lock: whoever writes does not wait for that.
+        """
+        self._looked_s, wall_s = self._clock_s(), self._wall_s()
+        with self.lock:
+            known = self._shelf.paths()
+        found: dict[Path, os.stat_result | None] = dict.fromkeys(matching(self._pattern))
+        for path in found.keys() - known:
+            with suppress(OSError):
+                found[path] = path.stat(follow_symlinks=False)
+        with self.lock:
+            for path, state in found.items():
+                if state is not None and path not in self._writing:
+                    age_s = max(0.0, wall_s - state.st_mtime)
+                    self._shelf.put(path, state.st_size, self._looked_s - age_s)
+            self._shelf.forget(known - found.keys())
+        self.apply()
+
     def apply(self, room: int = 0, least: int = 0) -> bool:
         """Delete what is overdue; whether anything was deleted."""
         with self.lock:
             now_s = self._clock_s()
-            if now_s - self._scanned_s >= _SCAN_S:
-                self._scan(now_s)
             try:
                 free = shutil.disk_usage(self._pattern.root).free
             except OSError:
@@ -180,7 +200,19 @@ class Keeper:
                     gone.add(entry.path)
             if gone:
                 self._shelf.forget(gone)
+            self._warn()
             return bool(gone)
+
+    def _warn(self) -> None:
+        """Once, where all that may be deleted is not enough."""
+        free = shutil.disk_usage(self._pattern.root).free
+        if free < self._free_bytes and not self._shelf.bytes and not self._warned:
+            self._warned = True
+            self._log.warning(
+                "keep: only %.1f GB of the disk of '%s' are free, %.1f GB are to be, and nothing "
+                "that is recorded is left to delete",
+                free / 1e9, self._pattern.root, self._free_bytes / 1e9,
+            )  # fmt: skip
 
     def make_room(self, wanted: int) -> bool:
         """The disk is full: delete the oldest, one at least; False where there is none to go."""
@@ -189,21 +221,12 @@ class Keeper:
     def _run(self) -> None:
         while not self._closing.wait(_LOOK_S):
             try:
-                self.apply()
+                if self._clock_s() - self._looked_s >= _SCAN_S:
+                    self.look()
+                else:
+                    self.apply()
             except Exception:  # noqa: BLE001 - it must go on, and nobody else would say why
                 self._log.exception("retention failed; it is tried again")
-
-    def _scan(self, now_s: float) -> None:
-        wall_s, found = self._wall_s(), set()
-        for path in matching(self._pattern):
-            found.add(path)
-            if path in self._shelf or path in self._writing:
-                continue
-            with suppress(OSError):
-                state = path.stat(follow_symlinks=False)
-                self._shelf.put(path, state.st_size, now_s - max(0.0, wall_s - state.st_mtime))
-        self._shelf.forget(self._shelf.paths() - found)
-        self._scanned_s = now_s
 
     def _delete(self, path: Path) -> bool:
         """Delete a file, and its folder where that is empty; whether it is gone."""

@@ -109,10 +109,10 @@ class Files:
         )  # fmt: skip
         with self._lock:
             path, facts = self._free(facts)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 file = File(path, "w" if self._overwrite else "x", self.make_room)
             except OSError as error:
                 if error.errno in FULL:

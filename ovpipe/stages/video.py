@@ -150,6 +150,8 @@ class Video(Producer):
         path = local_path(source)
         self._paths = images_in(path) if path.is_dir() else (path,)
         self._stills = path.is_dir() or path.suffix.lower() in STILLS
+        if self._stills and self.packets:
+            raise PreflightError(f"packets: '{path}' is no video, and has none; leave it out")
         if not path.is_dir():
             self._first = open_file(path, self._stills, self._hardware)
             if self._stills:

@@ -5,9 +5,9 @@
     path: www/{stream}/index.m3u8             HLS
     path: rtsp://host/{stream}                published
 
-mp4 is written in fragments and mkv in clusters, each beginning at a keyframe, at least one every
-`gop`; each is handed to the system when it is whole. So after SIGKILL the file plays, without
-what the encoder and the last fragment held.
+mp4 is written in fragments and mkv in clusters, one at each keyframe and at least one a second;
+each is handed to the system when it is whole. So after SIGKILL the file plays, without what the
+encoder and the last fragment held.
 
 Law: within a file times rise strictly, and size, matrix and range stay; where these change, the
 next file begins (`yard-2.mp4`). A file that exists is not touched, unless `overwrite` says so,
@@ -83,7 +83,7 @@ class VideoWriter(Consumer):
     quality: Annotated[int, Ge(0), Le(63), "constant rate factor: lower is better and larger"] = 23
     preset: Annotated[str, "speed of the encoder, for x264 and x265"] = "veryfast"
     fps: Annotated[float, Ge(0), "rate of the file; 0: the frames' own times"] = 0.0
-    gop: Annotated[Duration, Gt(0), "most time between keyframes: what a kill can cost"] = 1.0
+    gop: Annotated[Duration, Gt(0), "most time between keyframes"] = 1.0
     overwrite: Annotated[bool, "replace files of earlier runs; else take the next free name"] = (
         False
     )

@@ -29,6 +29,8 @@ class Outlook:
 
     def add(self, reading: Reading) -> tuple[str, ...]:
         """One more reading; what can be said with it."""
+        if not any(account.claimed for account in reading.accounts):
+            return self.lines  # its stages are being opened
         self._window.add(reading)
         self._processors.append((reading.at_ns, processors()))
         while len(self._processors) > 2 and (

@@ -128,19 +128,37 @@ class Viewing:
         self._asked = {key for key in self._asked if key[0] != worker}
 
     def seen(self, worker: int, said: dict[str, Any], fds: list[int]) -> None:
-        """A worker's answer, and the copy that came with it, which is closed here."""
+        """A worker's answer, and the copy that came with it, which is closed here.
+
+        One that makes no sense answers nobody: who waits for it does so as long as it wants.
+        """
         try:
-            for stream in said.get("answers", ()):
-                self._asked.discard((worker, stream))
-                fit = [w for w in self._wishes if worker in w.workers and w.stream == stream]
-                for wish in fit:
-                    if "error" in said or not fds:
-                        self._end(wish, str(said.get("error")))
-                        continue
-                    self._wishes.remove(wish)
-                    what = {key: said[key] for key in ("length", "slots", "slot_bytes")}
-                    name = self._plan.streams[said["stream"]]
-                    wish.answer({**what, "stream": name, "source": wish.edge.source}, fds[0])
+            answers = [int(stream) for stream in said.get("answers", ())]
+            frame: dict[str, Any] | None = None
+            if fds and "error" not in said:
+                frame = {key: int(said[key]) for key in ("length", "slots", "slot_bytes")}
+                frame["stream"] = self._plan.streams[said["stream"]]
+            self._answer(worker, answers, frame, str(said.get("error")), fds)
+        except (KeyError, IndexError, TypeError, ValueError):
+            pass
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def _answer(
+        self,
+        worker: int,
+        answers: Sequence[int],
+        frame: dict[str, Any] | None,
+        error: str,
+        fds: Sequence[int],
+    ) -> None:
+        for stream in answers:
+            self._asked.discard((worker, stream))
+            fit = [w for w in self._wishes if worker in w.workers and w.stream == stream]
+            for wish in fit:
+                if frame is None:
+                    self._end(wish, error)
+                    continue
+                self._wishes.remove(wish)
+                wish.answer({**frame, "source": wish.edge.source}, fds[0])

@@ -36,7 +36,7 @@ stages:
     keep: {classes: ["no", "0o17", "1e3"], score: 0.5}
     run: {replicas: 2, restart: never, stall_timeout: 1m}
   draw: {kind: annotate, inputs: detect}
-  both: {kind: join, inputs: [detect, {from: draw, depth: 3}]}
+  both: {kind: join, inputs: [detect, {from: draw, depth: 3, max_age: none}]}
   events: {kind: jsonl, inputs: both, path: "-"}
   off: {kind: log, enabled: false}
 """
@@ -84,7 +84,9 @@ def test_all_defaults_are_there_and_what_is_set_wins():
         "live": False,
     }  # fmt: skip
     assert values["stages"]["b"]["run"]["stall_timeout"] == 5.0
-    assert values["stages"]["b"]["inputs"] == {"from": "a", "depth": 4, "when_full": "block"}
+    assert values["stages"]["b"]["inputs"] == {
+        "from": "a", "depth": 4, "when_full": "block", "max_age": "none",
+    }  # fmt: skip
 
 
 def test_own_kinds_show_their_defaults(tmp_path):

@@ -15,6 +15,7 @@ from ovpipe.cli import doctor, group, health, probe
 from ovpipe.cli.host import Host
 from ovpipe.graph import resolve
 from ovpipe.loader import loads
+from ovpipe.stages.registry import BUILT_IN, stage_class
 from tests.cli.test_commands import ovpipe
 
 __all__ = ["ovpipe"]
@@ -215,6 +216,11 @@ def test_the_extras_are_those_of_the_project():
     extras = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
     for extra, distribution, _ in health._EXTRAS.values():
         assert any(line.startswith(distribution) for line in extras[extra]), (extra, distribution)
+    for kind in BUILT_IN:
+        needs = {
+            module.partition(".")[0]: extra for module, extra in stage_class(kind).requires.items()
+        }
+        assert needs.items() <= {m: row[0] for m, row in health._EXTRAS.items()}.items(), kind
 
 
 def test_cameras(tmp_path, monkeypatch):

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from ovpipe.errors import FrameError
@@ -31,7 +30,7 @@ from ovpipe.stages.base import LocalContext  # noqa: E402
 from ovpipe.stages.video import Video  # noqa: E402
 from ovpipe.stages.video_writer import VideoWriter  # noqa: E402
 from tests.support.clips import clip, level, play  # noqa: E402
-from tests.support.processes import family, gone, wait_for  # noqa: E402
+from tests.support.processes import family, gone, relays, wait_for  # noqa: E402
 
 NS = 10**9
 
@@ -120,11 +119,6 @@ class Feeder:
             return bool(condition())
 
         wait_for(stepped, what)
-
-
-def relays() -> list[psutil.Process]:
-    """The processes that send."""
-    return [p for p in family() if "ovpipe.stages.relay" in p.cmdline()]
 
 
 def picture(i: int, noise: bool = False) -> Frame:

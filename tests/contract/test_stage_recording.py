@@ -419,6 +419,15 @@ def test_frames_without_packets_are_told_what_is_missing(tmp_path: Path) -> None
         run_stage(stage, [frame(0)])
 
 
+def test_a_codec_that_the_container_does_not_take(clips: dict[str, Path], tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.mkv", 5, codec="libvpx")
+    frames = play(Video(url=str(source), packets=True))
+    with pytest.raises(PreflightError, match=r"vp8, which does not go into mp4; try \.mkv"):
+        run_stage(VideoWriter(path=f"{tmp_path}/b.mp4", record="original"), frames)
+    feed(VideoWriter(path=f"{tmp_path}/b.mkv", record="original"), frames)
+    assert sums(tmp_path / "b.mkv") == sums(source)
+
+
 def test_room_is_made_for_the_original_too(
     clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

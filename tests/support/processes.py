@@ -40,6 +40,18 @@ def workers_of(pid):
     return found
 
 
+def relays(pid=None):
+    """The live processes below `pid` that send what is published."""
+    found = []
+    for process in family(pid):
+        try:
+            if "ovpipe.stages.relay" in process.cmdline():
+                found.append(process)
+        except psutil.Error:
+            pass
+    return found
+
+
 def worker_of(pid, name):
     """The live process that holds a stage's post now, below `pid`."""
     (found,) = [p for p in workers_of(pid).values() if p.cmdline()[-1] == name]

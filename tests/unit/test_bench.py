@@ -14,7 +14,7 @@ from ovpipe.bench import app, plot, variant
 from ovpipe.bench.app import Alone
 from ovpipe.bench.measure import Measured, StageFigures, _Moment, between
 from ovpipe.bench.meter import Meter, Null, percentile
-from ovpipe.bench.report import Report, headline
+from ovpipe.bench.report import Report, headline, stage_rows
 from ovpipe.bench.streams import StreamSearch
 from ovpipe.errors import PreflightError
 from ovpipe.frame import Frame
@@ -86,6 +86,27 @@ def test_at_full_speed_nothing_waits_drops_writes_or_sends(tmp_path):
     said = "\n".join(made.told)
     for word in ("'cam' is live", "320x240", "'film'", "'rows'", "'out'", "'detect' waits"):
         assert word in said
+
+
+def test_what_publishes_or_takes_packets_is_replaced(tmp_path):
+    text = (
+        "version: 1\nstages:\n  a: {kind: video, url: x.mp4, pace: true}\n"
+        "  b: {kind: video-writer, inputs: a, path: 'rtsp://me:pw@10.0.0.1/x'}\n"
+        "  c: {kind: video-writer, inputs: a, path: 'c.mp4', record: original}\n"
+        "  d: {kind: mqtt, inputs: a, url: 'mqtt://10.0.0.1', topic: t}\n"
+    )
+    made = variant.at_full_speed(spec(text), tmp_path)
+    assert [s.kind for s in made.graph.stages] == ["video", *["ovpipe.bench.meter:Null"] * 3]
+    assert made.graph.stages[0].workers[0].options["pace"] is False
+    assert sum("in its place" in text for text in made.told) == 3
+
+
+def test_what_cannot_live_inline_with_several_streams_has_a_process(tmp_path):
+    text = "version: 1\nstages:\n  a: {kind: synthetic}\n  b: {kind: annotate, run: {placement: inline}}\n"
+    for streams, placed in ((1, "inline"), (2, "process")):
+        made = variant.paced(spec(text), tmp_path, tmp_path / "r", streams=streams, fps=5, warm_s=0)
+        assert made.graph.stage("b").run.placement == placed
+        assert any("'b' has a process" in t for t in made.told) == (streams == 2)
 
 
 def test_what_sends_is_replaced_and_what_is_ones_own_is_told(tmp_path, monkeypatch):
@@ -202,6 +223,19 @@ def test_figures_are_of_the_time_between():
     assert measured.cores_used == 1.0
     assert measured.lost_per_s == 10.0
     assert "detect is saturated" in measured.verdict[0]
+
+
+def test_stages_in_one_process_share_its_time():
+    first, last = moment(10, 100, 200, 1.0), moment(14, 500, 600, 2.0)
+    first.cpu_s = {"a+b": 1.0, "detect": 0.0}
+    last.cpu_s = {"a+b": 3.0, "detect": 4.0}
+    measured = between(graph(), first, last)
+    assert [(s.name, s.home, s.cores) for s in measured.stages] == [
+        ("a", "", 0.5), ("detect", "", 1.0), ("b", "a", 0.0),
+    ]  # fmt: skip
+    r = Report("yard", 2, (measured,), {}, ())
+    assert [p.what for p in r.parts] == ["detect", "a with b", "not used, or by other programs"]
+    assert "in a" in stage_rows(measured)[1][2]
 
 
 def report(alone):

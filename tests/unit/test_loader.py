@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ovpipe.errors import ConfigError
 from ovpipe.loader import load, loads, stage_spec, tree
-from ovpipe.loader.options import duration, size
+from ovpipe.loader.options import duration, number_of_bytes, size
 
 S = "tests.support.stages:"
 
@@ -317,7 +317,7 @@ def test_stage_spec_checks_as_yaml_does(tmp_path):
 
 @pytest.mark.parametrize(
     ("given_", "seconds"),
-    [("500ms", 0.5), ("5s", 5), ("2m", 120), ("1h", 3600), ("1.5 s", 1.5), (7, 7)],
+    [("500ms", 0.5), ("5s", 5), ("2m", 120), ("1h", 3600), ("1.5 s", 1.5), ("7d", 604800), (7, 7)],
 )
 def test_durations(given_, seconds):
     assert duration(given_) == seconds
@@ -327,6 +327,23 @@ def test_durations(given_, seconds):
 def test_no_durations(given_):
     with pytest.raises(ValueError, match="no duration"):
         duration(given_)
+
+
+@pytest.mark.parametrize(
+    ("given_", "count"),
+    [
+        ("50GB", 50 * 10**9), ("500 MB", 5 * 10**8), ("1.5kB", 1500), ("2K", 2000),
+        ("4GiB", 4 * 2**30), ("512Mi", 2**29), ("1TB", 10**12), ("100B", 100), ("7", 7), (7, 7),
+    ],
+)  # fmt: skip
+def test_amounts_of_data(given_, count):
+    assert number_of_bytes(given_) == count
+
+
+@pytest.mark.parametrize("given_", ["", "GB", "-1GB", "5 gigs", "1e3MB", "5PB", "5iB"])
+def test_no_amounts_of_data(given_):
+    with pytest.raises(ValueError, match="no amount of data"):
+        number_of_bytes(given_)
 
 
 def test_sizes():

@@ -113,7 +113,7 @@ def test_only_files_of_the_pattern_go_and_empty_folders_with_them(tmp_path: Path
     os.utime(outside / "1.mp4", (0, 0))
     (tmp_path / "rec" / "link").symlink_to(outside)
     (tmp_path / "rec" / "c" / "7.mp4").symlink_to(outside / "1.mp4")
-    keeper(tmp_path, clocks, age=7 * DAY).apply()
+    keeper(tmp_path, clocks, age=7 * DAY).look()
     assert there(tmp_path) == [
         "outside/1.mp4", "rec/1.mp4", "rec/a/deep/1.mp4", "rec/b/1.mkv", "rec/b/one.mp4",
         "rec/c/1.mp4", "rec/c/7.mp4", "rec/link",
@@ -121,7 +121,7 @@ def test_only_files_of_the_pattern_go_and_empty_folders_with_them(tmp_path: Path
     for name in ("rec/a/deep/1.mp4",):
         (tmp_path / name).unlink()
     recording(tmp_path, "d/1.mp4", clocks, 9 * DAY)
-    keeper(tmp_path, clocks, age=7 * DAY).apply()
+    keeper(tmp_path, clocks, age=7 * DAY).look()
     assert not (tmp_path / "rec" / "d").exists()
     assert (tmp_path / "rec").exists()
 
@@ -132,17 +132,17 @@ def test_a_clock_that_jumps_deletes_nothing(tmp_path: Path, jump: float) -> None
     for i in range(5):
         recording(tmp_path, f"a/{i}.mp4", clocks, i * DAY)
     kept = keeper(tmp_path, clocks, age=7 * DAY)
-    kept.apply()
+    kept.look()
     clocks.wall += jump
     clocks.pass_(60)
     new = recording(tmp_path, "a/9.mp4", clocks)
     kept.ended(new)
-    kept.apply()
+    kept.look()
     clocks.pass_(700)  # looks anew
-    kept.apply()
+    kept.look()
     assert len(there(tmp_path)) == 6
     clocks.pass_(3 * DAY)  # time that really passes counts
-    kept.apply()
+    kept.look()
     assert there(tmp_path) == [f"rec/a/{i}.mp4" for i in (0, 1, 2, 3, 9)]
 
 
@@ -150,10 +150,10 @@ def test_what_is_of_the_future_is_new(tmp_path: Path) -> None:
     clocks = Clocks()
     recording(tmp_path, "a/1.mp4", clocks, -365 * DAY)
     kept = keeper(tmp_path, clocks, age=7 * DAY)
-    kept.apply()
+    kept.look()
     assert there(tmp_path)
     clocks.pass_(8 * DAY)
-    kept.apply()
+    kept.look()
     assert not there(tmp_path)
 
 
@@ -162,6 +162,7 @@ def test_what_is_being_written_stays(tmp_path: Path) -> None:
     old = recording(tmp_path, "a/1.mp4", clocks, 9 * DAY)
     kept = keeper(tmp_path, clocks, age=7 * DAY, size=50)
     kept.begun(old)
+    kept.look()
     assert not kept.apply()
     assert not kept.make_room(1 << 60)
     assert old.exists()
@@ -175,12 +176,24 @@ def test_files_that_others_delete_are_forgotten_and_new_ones_found(tmp_path: Pat
     for i in range(3):
         recording(tmp_path, f"a/{i}.mp4", clocks, 100 - i)
     kept = keeper(tmp_path, clocks, size=300)
-    kept.apply()
+    kept.look()
     (tmp_path / "rec/a/0.mp4").unlink()
     recording(tmp_path, "a/7.mp4", clocks, 50)
     clocks.pass_(700)
-    kept.apply()
+    kept.look()
     assert there(tmp_path) == ["rec/a/1.mp4", "rec/a/2.mp4", "rec/a/7.mp4"]
+
+
+def test_free_space_that_cannot_be_had_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clocks = Clocks()
+    old = recording(tmp_path, "a/1.mp4", clocks)
+    kept = keeper(tmp_path, clocks, free=1 << 60)
+    kept.look()
+    kept.apply()
+    assert not old.exists()
+    assert caplog.text.count("nothing that is recorded is left to delete") == 1
 
 
 def test_the_thread_ends_when_it_is_told(tmp_path: Path) -> None:

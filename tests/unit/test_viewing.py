@@ -100,8 +100,8 @@ class Yard:
     def asked(self, name: str) -> list[int]:
         return self.posts[self.names.index(name)].member.asked  # type: ignore[union-attr]
 
-    def seen(self, name: str, *answers: int, stream: int = 0, **more: Any) -> None:
-        said = {"answers": list(answers), "stream": stream, "length": 1, "slots": 1,
+    def seen(self, name: str, *answers: int, **more: Any) -> None:
+        said = {"answers": list(answers), "stream": 0, "length": 1, "slots": 1,
                 "slot_bytes": 4096, **more}  # fmt: skip
         fd = os.memfd_create("test")
         self.viewing.seen(self.names.index(name), said, [fd])
@@ -161,6 +161,19 @@ def test_a_successor_is_asked_again(yard: Yard) -> None:
     post.state = "up"
     yard.viewing.tick(2.0)
     assert yard.asked("draw") == [ANY, ANY]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"answers": 5}, {"answers": ["x"]}, {"stream": 99}, {"stream": None}, {"slots": "many"}],
+    ids=repr,
+)
+def test_an_answer_that_makes_no_sense_is_passed_over(yard: Yard, lie: dict[str, Any]) -> None:
+    yard.want("draw")
+    yard.seen("draw", **{"answers": [ANY], **lie})
+    assert yard.answers == []
+    yard.seen("draw", ANY)
+    assert len(yard.answers) == 1
 
 
 def test_wishes_end_with_time_with_the_stage_and_with_an_error(yard: Yard) -> None:
