@@ -58,6 +58,9 @@ from ovpipe.supervisor.verdict import verdict
     show_default=True,
     help="Seconds that a drain may take before what is left is killed.",
 )
+@click.option(
+    "--http", metavar="HOST:PORT", help="Show the run on a page, as `http: {listen: HOST:PORT}`."
+)
 @click.option("--json", "json_", is_flag=True, help="Print how it ended as JSON to stdout.")
 @click.option(
     "--log-format",
@@ -71,6 +74,7 @@ def run(
     duration: float | None,
     max_frames: int | None,
     drain_timeout: float,
+    http: str | None,
     json_: bool,
     log_format: str,
 ) -> None:
@@ -83,6 +87,8 @@ def run(
     missing; 4 a stage failed; 5 the drain took too long; 6 a frame is unaccounted for, a fault of
     ovpipe; 130, 143 ended by force.
     """
+    if http is not None:
+        source = source.with_set("http.listen", http)
     talk: Talk | None = JsonTalk() if log_format == "json" else None
     try:
         warn = (lambda text: talk.say("warning", text)) if talk is not None else None

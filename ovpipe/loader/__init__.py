@@ -11,6 +11,7 @@ card          what people and editors are told of a kind
 secrets       which values are secrets, and what is shown instead
 writing       values -> YAML
 operation     `inputs:` and `run:`
+http          `http:`, the page of a run
 validate      tree -> spec
 schema        the JSON schema of it all, for editors
 """

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from ovpipe.loader.http import http
 from ovpipe.loader.kinds import STAGE_KEYS, Answer, Question, answers
 from ovpipe.loader.operation import inputs, run
 from ovpipe.loader.options import UNKNOWN_KEY, Fault, near
@@ -16,7 +17,7 @@ from ovpipe.loader.streams import expand, filled
 from ovpipe.loader.tree import Node
 from ovpipe.spec import InputSpec, PipelineSpec, Place, RunSpec, StageSpec
 
-TOP_KEYS = ("version", "name", "stages")
+TOP_KEYS = ("version", "name", "http", "stages")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PIPELINE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MAX_STAGES = 500
@@ -60,6 +61,7 @@ class Validator:
         if isinstance(root.value, dict):
             self._version(root)
         name = self._name(top, default_name)
+        page = http(self._reading, top["http"]) if "http" in top else None
         drafts: list[_Draft] = []
         off: set[str] = set()
         stages: dict[str, Node] = {}
@@ -75,7 +77,7 @@ class Validator:
         self._references(drafts, stages, off)
         specs = self._finish(drafts)
         self._reading.finish()
-        return PipelineSpec(name, tuple(specs), self._folder, self._file)
+        return PipelineSpec(name, tuple(specs), self._folder, self._file, page)
 
     def stage(self, name: str, node: Node) -> StageSpec:
         """One stage alone; its inputs may be stages that are not here. Raises ConfigError."""

@@ -41,6 +41,7 @@ from ovpipe.supervisor.crew import Crew, Home
 from ovpipe.supervisor.desk import Desk
 from ovpipe.supervisor.launch import make_plan
 from ovpipe.supervisor.outcome import Outcome, Phase
+from ovpipe.supervisor.page import Page
 from ovpipe.supervisor.post import Post, with_restarts
 from ovpipe.supervisor.preflight import check_open_files
 from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess, Workplace
@@ -74,15 +75,12 @@ class Supervisor:
         self.plan = make_plan(graph)
         self.phase: Phase = "starting"
         self._drain_timeout_s = drain_timeout_s
-        self._on_tick = on_tick
-        self._on_log = on_log
+        self._on_tick, self._on_log = on_tick, on_log
         self._channels = dict(externals or {})
         self._home = home
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._asked_drain = False
-        self._asked_kill = False
-        self._killed = False
+        self._asked_drain = self._asked_kill = self._killed = False
         self._error: OvpipeError | None = None
         self._deadline_s = float("inf")
 
@@ -132,6 +130,7 @@ class Supervisor:
             self._desk = Desk(run_dir.path, self._selector, self.plan, self._crew.posts, self)
             closing.callback(self._desk.close)
             self._desk.open(self._announce)
+            self._page = closing.enter_context(Page(self.plan.graph, run_dir.path, self._announce))
             self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
             for post in self._crew.posts:
                 if post.plan.neighbour is None:
@@ -172,6 +171,7 @@ class Supervisor:
                 next_tick = now + _TICK_S
                 self._look_after(now)
                 self._desk.tick(now)
+                self._page.look(now)
                 reading = self._accountant.read()
                 self._bulletin.post(self.phase, reading)
                 if self._on_tick is not None:
