@@ -146,11 +146,20 @@ def test_names_are_words_also_where_they_are_markup(browser, tmp_path):
             process.stdin.close()
             say = {"name": EVIL, "camera": "reconnecting", "why": EVIL}
             post(tmp_path, evil, reading(now_s(), 10, **say))
-            wait_for(lambda: httpx.get(url + "api/v1/status", timeout=30).json()["name"], "the page")
+            wait_for(
+                lambda: httpx.get(url + "api/v1/status", timeout=30).json()["name"], "the page"
+            )
             tab = Tab(browser, url)
             post(tmp_path, evil, reading(now_s(), 20, dropped=5, **say))
             tab.until("/queue full/.test(document.getElementById('streams').textContent)", "drops")
-            for selector in (".stage title", ".stream h3", ".stream .why", "#source", "#stages", "#ledger"):
+            for selector in (
+                ".stage title",
+                ".stream h3",
+                ".stream .why",
+                "#source",
+                "#stages",
+                "#ledger",
+            ):
                 assert "<img src=x" in tab.text(selector), selector
             assert "camera reconnecting" in tab.text("#stages")
             assert tab.do("return document.images.length") == 2  # the mark, and the live picture

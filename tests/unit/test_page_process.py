@@ -43,7 +43,10 @@ def test_one_that_dies_at_once_is_tried_ever_more_rarely(tmp_path, monkeypatch):
     assert delays[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
     assert delays[-1] == pytest.approx(30.0)
     assert said[0].startswith("page: http://127.0.0.1:")
-    assert said[1:3] == ["page: of its own", "page: its process ended (3); the run goes on; another one in 0.1 s"]
+    assert said[1:3] == [
+        "page: of its own",
+        "page: its process ended (3); the run goes on; another one in 0.1 s",
+    ]
 
 
 def test_one_that_lived_is_soon_started_again(tmp_path, monkeypatch):
@@ -80,7 +83,9 @@ def test_its_address_is_free_afterwards_and_refused_before(tmp_path):
     with Page(OF, tmp_path, said.append) as page:
         port = int(said[0].rpartition(":")[2].strip("/"))
         other = Page(replace(OF, http=HttpSpec("127.0.0.1", port)), tmp_path, said.append)
-        with pytest.raises(PreflightError, match=f"cannot listen on 127.0.0.1:{port}: Address already"):
+        with pytest.raises(
+            PreflightError, match=f"cannot listen on 127.0.0.1:{port}: Address already"
+        ):
             other.__enter__()
         page.close()
         page.close()
