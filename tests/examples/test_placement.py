@@ -43,5 +43,5 @@ def test_the_refusal_is_worded_as_the_text_has_it(tmp_path):
     stages = {"cam": cam, "lines": {**stages["lines"], "inputs": "cam"}}
     ended = ovpipe(tmp_path, yaml.safe_dump({"version": 1, "stages": stages}, sort_keys=False))
     assert ended.returncode == 2
-    message = snippet("").strip().partition("stages.lines: ")[2]
+    message = snippet("text").strip().partition("stages.lines: ")[2]
     assert message in ended.stderr
