@@ -21,7 +21,8 @@ and the password is changed once, and back. Told are, per fault, in seconds, the
 cameras concerned and rounds: `missed`, from the fault to the first word about it in the log (a
 state other than streaming), and `back`, from the moment at which the server was well again to the
 first frame. Then the server is killed and started again until there were `--reconnects`
-reconnections; descriptors and resident memory of all workers are compared before and after.
+reconnections; descriptors and resident memory of all workers are compared, after the first of them
+and at the end.
 
     figures that are to hold
     missed   within 6 s: the timeout of 5 s, and one of grace
@@ -347,6 +348,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         workers = {name: process.pid for name, process in run.workers().items()}
         began = time.monotonic()
         rounds(faults, servers, publisher, given.rounds)
+        faults.killed(servers["bad"], "again", 0.0)
         faults.well(NAMES)
         before, connections = run.used(), 0
         while connections < given.reconnects:
@@ -399,13 +401,16 @@ def verdict(result: dict[str, Any]) -> dict[str, bool]:
     print(f"  cameras beside: greatest gap {result['gap_s'] * 1e3:.0f} ms")
     good = [row for row in ledger if row["stream"].removeprefix("cam/") in GOOD]
     lost = sum(row["claimed"] - row["delivered"] for row in good)
+    why = sorted({name for row in good for what in ("dropped", "failed") for name in row[what]})
     apart = [
         row for row in ledger
         if row["claimed"] != row["delivered"] + sum(row["dropped"].values())
         + sum(row["failed"].values()) + row["in_flight"]
     ]  # fmt: skip
-    print(f"  cameras beside lost {lost} frames; ledger: {len(ledger)} rows, {len(apart)} do not "
-          f"add up; exit code {result['code']}")  # fmt: skip
+    print(
+        f"  cameras beside lost {lost} frames{': ' if why else ''}{', '.join(why)}; ledger: "
+        f"{len(ledger)} rows, {len(apart)} do not add up; exit code {result['code']}"
+    )
     holds = {
         "missed": all(s.get("missed", 0) <= 6 for s in felt.values()),
         "back": all(s["back"] <= (80 if f == "password" else 32) for f, s in felt.items()),
