@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from ovpipe.supervisor.accountant import Reading, WorkerReading
-from ovpipe.supervisor.core import Outcome
+from ovpipe.supervisor.outcome import Outcome
 
 _PLAIN_EVERY_S = 5.0
 

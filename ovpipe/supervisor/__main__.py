@@ -4,6 +4,9 @@
 application, each NAME=FD one for a stage that lives in it. A process of its own, since only a
 main thread that never ends may start workers: they die with the thread that made them.
 
+The application says: graph (once, first), drain, kill, reading (number). It is told: reading
+(the same number), ended.
+
 Law: it ends when the application does, whatever happens to either.
 """
 
@@ -13,11 +16,17 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import asdict
+from typing import Any
 
 from ovpipe.errors import OvpipeError, WireError, to_json
 from ovpipe.graph import Graph
 from ovpipe.supervisor.core import Supervisor
+from ovpipe.supervisor.outcome import Outcome
 from ovpipe.transport import control
+
+_saying = threading.Lock()
+"""Two threads speak to the application: what is told in parts must not be mixed up."""
 
 
 def main(argv: list[str]) -> int:
@@ -31,10 +40,11 @@ def main(argv: list[str]) -> int:
         externals[name] = socket.socket(fileno=int(fd))
     for channel in (host, *externals.values()):
         channel.set_inheritable(False)
-    received = control.receive(host)
-    if received is None:
+    message = control.hear(host)
+    if message is None:
         return 1
-    message, _ = received
+    outcome: Outcome | None = None
+    errors: list[OvpipeError] = []
     try:
         supervisor = Supervisor(
             Graph.from_json(message["graph"]),
@@ -45,12 +55,13 @@ def main(argv: list[str]) -> int:
         signal.signal(signal.SIGTERM, lambda *_: _terminated(supervisor))
         threading.Thread(target=_obey, args=(host, supervisor), daemon=True).start()
         outcome = supervisor.run()
-        error: OvpipeError | None = outcome.error
-        accounts = [vars(account) for account in outcome.reading.accounts]
+        errors = [*filter(None, (outcome.error,)), *outcome.others]
     except OvpipeError as early:
-        error, accounts = early, []
-    failure = error and to_json(error)
-    control.send(host, {"t": "ended", "error": failure, "accounts": accounts})
+        errors = [early]
+    reading = asdict(outcome.reading) if outcome is not None else None
+    ended = {"t": "ended", "errors": [to_json(error) for error in errors], "reading": reading}
+    with _saying:
+        control.tell(host, ended)
     return 0
 
 
@@ -62,15 +73,27 @@ def _terminated(supervisor: Supervisor) -> None:
 
 def _obey(host: socket.socket, supervisor: Supervisor) -> None:
     try:
-        while (received := control.receive(host)) is not None:
-            asked = received[0].get("t")
+        while (message := control.hear(host)) is not None:
+            asked = message.get("t")
             if asked == "drain":
                 supervisor.drain()
             elif asked == "kill":
                 supervisor.kill()
+            elif asked == "reading":
+                said = {"phase": supervisor.phase, "reading": _reading(supervisor)}
+                with _saying:
+                    control.tell(host, {"t": "reading", "number": message["number"], **said})
     except (OSError, WireError):
         pass
     supervisor.kill()
+
+
+def _reading(supervisor: Supervisor) -> dict[str, Any] | None:
+    """How the run is; None before there is anything to tell, or after."""
+    try:
+        return asdict(supervisor.reading())
+    except (AttributeError, ValueError, OvpipeError):  # not begun; or the memory is unmapped
+        return None
 
 
 if __name__ == "__main__":

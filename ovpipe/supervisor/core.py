@@ -21,7 +21,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -38,8 +37,9 @@ from ovpipe.supervisor.accountant import Accountant, Reading
 from ovpipe.supervisor.bulletin import Bulletin
 from ovpipe.supervisor.crew import Crew
 from ovpipe.supervisor.launch import make_plan
+from ovpipe.supervisor.outcome import Outcome
 from ovpipe.supervisor.post import Post, with_restarts
-from ovpipe.supervisor.preflight import check_open_files
+from ovpipe.supervisor.preflight import check_application, check_open_files
 from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess
 from ovpipe.supervisor.restart import GiveUp
 from ovpipe.supervisor.rundir import RunDir
@@ -53,23 +53,6 @@ _STACK = "most recent call first"
 _CLOSING_S = 2.0  # for the rest of a worker's stderr and control messages after its death
 
 Phase = Literal["starting", "running", "draining", "ending"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: `error` is None for the end of all streams or a clean drain.
-
-    `killed`: a second signal or the loss of the application ended it by force.
-    """
-
-    error: OvpipeError | None
-    killed: bool
-    reading: Reading
-
-    @property
-    def exit_code(self) -> int:
-        """What the command line ends with, but for a forced end (130 or 143, the CLI's to say)."""
-        return self.error.exit_code if self.error else 0
 
 
 class Supervisor:
@@ -98,9 +81,11 @@ class Supervisor:
         self._asked_kill = False
         self._killed = False
         self._error: OvpipeError | None = None
+        self._others: list[OvpipeError] = []
         self._deadline_s = float("inf")
         self._hangs = HangWatch({w.index: w.stall_timeout_s for w in self.plan.workers})
         self._stalls = Reminder()
+        check_application(self.plan, self._channels)
 
     # -- asked from outside --------------------------------------------------------------
 
@@ -113,6 +98,10 @@ class Supervisor:
         """End at once. Safe in a signal handler."""
         self._asked_kill = True
         self._poke()
+
+    def reading(self) -> Reading:
+        """How the run is now. Once its processes are being started; in any thread."""
+        return self._accountant.read()
 
     def _poke(self) -> None:
         with suppress(BlockingIOError, OSError):
@@ -165,7 +154,7 @@ class Supervisor:
     def _loop(self) -> None:
         next_tick = time.monotonic()
         while any(p.alive for p in self._crew.posts) or (
-            self.phase != "ending" and any(p.state == "away" for p in self._crew.posts)
+            self.phase != "ending" and any(p.state == "away" or p.pushes for p in self._crew.posts)
         ):
             wake_s = min(next_tick, *(p.next_s for p in self._crew.posts))
             self._select(max(0.0, wake_s - time.monotonic()))
@@ -212,7 +201,7 @@ class Supervisor:
                     f"longer to open, raise `run: {{start_timeout: ...}}`",
                 )
         if self.phase == "draining" and now > self._deadline_s:
-            alive = [p.plan for p in self._crew.posts if p.alive]
+            alive = [p.plan for p in self._crew.posts if p.alive or p.pushes]
             stuck = [p for p in alive if self._accountant.doing(p.index) != "draining"] or alive
             if self._error is None:
                 self._error = DrainTimeout(
@@ -252,7 +241,7 @@ class Supervisor:
         for post in self._crew.posts:
             if post.state in ("away", "starting"):  # it would come too late
                 self._crew.dismiss(post, "lost_in_transit", "stage_crash")
-        self._crew.tell("drain")
+        self._crew.tell("drain", errors=[to_json(self._error)] if self._error else [])
 
     def _end(self) -> None:
         self.phase = "ending"
@@ -261,6 +250,8 @@ class Supervisor:
     def _fail(self, error: OvpipeError) -> None:
         if self._error is None:
             self._error = error
+        elif self.phase != "ending":
+            self._others.append(error)
         if self.phase == "starting":
             self._end()
         elif self.phase == "running":
@@ -291,7 +282,7 @@ class Supervisor:
             post.capacity = int(message["capacity"])
             post.frame_bytes = int(message.get("frame_bytes", 0))
             self._ready(post)
-        elif kind == "pool" and isinstance(member, WorkerMember):
+        elif kind == "pool":
             try:
                 slots, slot_bytes = int(message["slots"]), int(message["slot_bytes"])
                 self._crew.pools.make(post.plan.index, slots, slot_bytes)
@@ -303,15 +294,19 @@ class Supervisor:
             self._asked_drain = True
         elif kind == "failed" and isinstance(member, WorkerMember):
             member.failure = message
+        elif kind == "failed":
+            self._fail(StageError(post.plan.name, message["cause"], message["traceback"]))
         elif kind == "finished":
             member.finished = True
             if isinstance(member, ExternalMember):  # was that an ordinary end?
-                member.say("bye", error=self._error and to_json(self._error))
+                errors = ([self._error] if self._error else []) + self._others
+                member.say("bye", errors=[to_json(error) for error in errors])
         return True
 
     def _external_left(self, post: Post, member: ExternalMember) -> None:
-        """The application reads no further. What it holds stays its own while it holds it."""
+        """The application reads or pushes no further. What it holds stays its own meanwhile."""
         member.left = True
+        self._accountant.died(post.plan.index)
         if not member.finished and self.phase != "ending" and post.state != "gone":
             self._crew.dismiss(post, "link_lost", held=None)
 
@@ -434,7 +429,7 @@ class Supervisor:
             reading = self._accountant.close("drain_timeout" if forced else "lost_in_transit")
         except LedgerError as broken:
             return Outcome(error or broken, self._killed, Reading(time.monotonic_ns(), ()))
-        return Outcome(error, self._killed, reading)
+        return Outcome(error, self._killed, reading, tuple(self._others))
 
     def _await_externals(self) -> None:
         """All workers are gone; what they sent to the application is still its own to read."""

@@ -143,7 +143,7 @@ class Crew:
             post.start_by_s = time.monotonic() + sum(p.plan.start_timeout_s for p in posts)
         plan = posts[0].plan
         if plan.external:
-            external = ExternalMember(plan, self._channels[plan.stage])
+            external = ExternalMember(plan, self._channels[plan.name])
             self._assign(posts[0], external, first_seq)
             return
         process = WorkerProcess([post.plan for post in posts])

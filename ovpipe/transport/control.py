@@ -4,6 +4,8 @@ The supervisor keeps one end, the worker the other; nobody else can reach it, si
 name. End-of-file on it means that the other side is dead.
 
 Law: a message arrives whole or not at all. A message that is no JSON object raises WireError.
+What may be too large for one message (a graph, a reading) is told in parts, in order, by one
+thread at a time on each side.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from ovpipe.errors import WireError
 
 MAX_MESSAGE = 1 << 18
 _MAX_FDS = 4
+_PART = MAX_MESSAGE // 8  # of text, which as JSON within JSON may become longer
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -39,6 +42,32 @@ def send(channel: socket.socket, message: dict[str, Any], fds: tuple[int, ...] =
     except (BrokenPipeError, ConnectionError):
         return False
     return True
+
+
+def tell(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Send a message of any size. Nothing happens where the other side is gone."""
+    text = json.dumps(message, separators=(",", ":"))
+    parts = [text[at : at + _PART] for at in range(0, len(text), _PART)]
+    for part in parts[:-1]:
+        send(channel, {"part": part})
+    send(channel, {"last": parts[-1]})
+
+
+def hear(channel: socket.socket) -> dict[str, Any] | None:
+    """The next message that was told, or sent; None at end-of-file."""
+    parts = []
+    while (received := receive(channel)) is not None:
+        message, _ = received
+        if "part" in message:
+            parts.append(message["part"])
+        elif "last" in message:
+            whole = json.loads("".join(parts) + message["last"])
+            if type(whole) is not dict:
+                raise WireError("control", "not an object")
+            return whole
+        else:
+            return message
+    return None
 
 
 def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
