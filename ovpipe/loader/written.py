@@ -57,7 +57,8 @@ def _stage(stage: StageSpec) -> dict[str, Any]:
 
 def _input(entry: InputSpec) -> str | dict[str, Any]:
     """The name alone where nothing else is said."""
-    said = {"depth": entry.depth, "when_full": entry.when_full, "max_age": entry.max_age_s}
+    max_age = "none" if entry.max_age_s == float("inf") else entry.max_age_s
+    said = {"depth": entry.depth, "when_full": entry.when_full, "max_age": max_age}
     said = {key: value for key, value in said.items() if value is not None}
     return {"from": entry.source, **said} if said else entry.source
 

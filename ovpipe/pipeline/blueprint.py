@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from ovpipe.errors import ConfigError
 from ovpipe.graph import Graph, resolve
-from ovpipe.loader import Document, document, open_document, stage_spec, writing
+from ovpipe.loader import spec_of, stage_spec, tree_of, written
+from ovpipe.loader.tree import Node, parse
 from ovpipe.spec import PipelineSpec, StageSpec
 
 
@@ -24,7 +26,8 @@ class Blueprint:
     def __init__(self, name: str = "pipeline", folder: str | Path = ".") -> None:
         self._name = name
         self._folder = Path(folder).absolute()
-        self._document: Document | None = None
+        self._root: Node | None = None
+        self._read: PipelineSpec | None = None
         self._stages: list[StageSpec] = []
         self._lock = threading.RLock()  # of the start, and of what must be said before it
 
@@ -34,21 +37,23 @@ class Blueprint:
 
         Raises ConfigError with everything that is wrong in it.
         """
-        return cls._of(open_document(path, os.environ if environ is None else environ))
+        root = tree_of(path)
+        return cls._of(root, spec_of(root, path, os.environ if environ is None else environ))
 
     @classmethod
     def from_yaml_text(
         cls, text: str, folder: str | Path = ".", environ: Mapping[str, str] | None = None
     ) -> Self:
         """The same, from a text; `folder` is where modules of your own are looked up."""
+        root = parse(text, "text")
         environ = os.environ if environ is None else environ
-        return cls._of(document(text, folder=Path(folder), environ=environ))
+        return cls._of(root, spec_of(root, Path(folder) / "pipeline.yaml", environ))
 
     @classmethod
-    def _of(cls, read: Document) -> Self:
-        resolve(read.spec)  # what is wrong with the graph is said here, not at the start
-        pipeline = cls(read.spec.name, read.spec.folder)
-        pipeline._document = read
+    def _of(cls, root: Node, spec: PipelineSpec) -> Self:
+        resolve(spec)  # what is wrong with the graph is said here, not at the start
+        pipeline = cls(spec.name, spec.folder)
+        pipeline._root, pipeline._read = root, spec
         return pipeline
 
     def to_yaml(self) -> str:
@@ -56,8 +61,7 @@ class Blueprint:
 
         What was read from YAML stands as it was written there: `${VAR}` and no value of it.
         """
-        root = None if self._document is None else self._document.root
-        return writing.write(self._name, root, self._stages)
+        return written.write(self._name, self._root, self._stages)
 
     def add(
         self,
@@ -98,6 +102,5 @@ class Blueprint:
     @property
     def graph(self) -> Graph:
         """The resolved graph, without readers. Raises ConfigError."""
-        read = () if self._document is None else self._document.spec.stages
-        file = "" if self._document is None else self._document.spec.file
-        return resolve(PipelineSpec(self._name, (*read, *self._stages), self._folder, file))
+        read = self._read or PipelineSpec(self._name, (), self._folder)
+        return resolve(replace(read, stages=(*read.stages, *self._stages)))

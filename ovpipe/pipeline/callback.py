@@ -66,9 +66,9 @@ class Callback:
         except FrameError as error:
             return CODE.get(error.reason, CODE["infer_error"])
         except BaseException as error:  # noqa: BLE001 - SystemExit, too, would else be lost
-            self.error = error
             self._closing = True
             text = "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:]
+            self.error = error.with_traceback(None)  # which would hold the frame, and its slot
             self._tap.fail(f"{type(error).__name__}: {error}".removesuffix(": ")[:2000], text)
             return CODE["stage_crash"]
         return DELIVERED

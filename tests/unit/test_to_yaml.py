@@ -49,7 +49,7 @@ INPUT = st.fixed_dictionaries(
     optional={
         "depth": st.integers(1, 64),
         "when_full": st.sampled_from(["block", "drop_oldest", "drop_newest"]),
-        "max_age": SECONDS,
+        "max_age": SECONDS | st.just("none"),
     },
 )
 
@@ -177,7 +177,7 @@ def test_what_yaml_cannot_hold_is_told():
 )
 def test_a_tree_is_the_same_again(value):
     from ovpipe.loader.reading import Reading
-    from ovpipe.loader.writing import _node
+    from ovpipe.loader.written import _node
 
     text = tree.write(_node({"value": value}))
     assert Reading({}).plain(tree.parse(text), "") == {"value": value}
