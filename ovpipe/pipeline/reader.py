@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from ovpipe.errors import OvpipeError, PipelineClosed, together
@@ -146,26 +145,37 @@ class Reader(Iterator[Frame], AsyncIterator[Frame]):
 
 
 class _Fetcher:
-    """A thread that takes one frame for each that was asked for."""
+    """A thread that takes a frame when one is asked for; one at a time."""
 
     def __init__(self, take: Callable[[], Frame | None], stage: str) -> None:
         self._take = take
-        self._asked: SimpleQueue[Future[Frame | None] | None] = SimpleQueue()
+        self._news = threading.Condition()
+        self._asked: Future[Frame | None] | None = None
+        self._over = False
         threading.Thread(target=self._work, name=f"ovpipe-read-{stage}", daemon=True).start()
 
     def ask(self) -> Future[Frame | None]:
         """A frame to come."""
         future: Future[Frame | None] = Future()
         future.set_running_or_notify_cancel()  # a frame that was taken is kept for the next wait
-        self._asked.put(future)
+        with self._news:
+            self._asked = future
+            self._news.notify()
         return future
 
     def end(self) -> None:
         """No more will be asked for."""
-        self._asked.put(None)
+        with self._news:
+            self._over = True
+            self._news.notify()
 
     def _work(self) -> None:
-        while (future := self._asked.get()) is not None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._asked is not None or self._over)
+                future, self._asked = self._asked, None
+            if future is None:
+                return
             try:
                 future.set_result(self._take())
             except BaseException as error:  # noqa: BLE001 - for whoever awaits it

@@ -61,10 +61,7 @@ def hear(channel: socket.socket) -> dict[str, Any] | None:
         if "part" in message:
             parts.append(message["part"])
         elif "last" in message:
-            whole = json.loads("".join(parts) + message["last"])
-            if type(whole) is not dict:
-                raise WireError("control", "not an object")
-            return whole
+            return _object("".join(parts) + message["last"])
         else:
             return message
     return None
@@ -90,11 +87,18 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     if not data:
         return None
     try:
-        message = json.loads(data)
-        if type(message) is not dict:
-            raise ValueError("not an object")
-    except (ValueError, RecursionError) as error:
+        return _object(data), list(fds)
+    except WireError:
         for fd in fds:
             os.close(fd)
+        raise
+
+
+def _object(data: str | bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise WireError("control", str(error)) from None
-    return message, list(fds)
+    if type(message) is not dict:
+        raise WireError("control", "not an object")
+    return message

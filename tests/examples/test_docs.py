@@ -1,4 +1,4 @@
-"""The snippets of docs/testing.md run as they stand, and do what the text says."""
+"""The snippets of docs/testing.md and docs/embedding.md run as they stand, and do what is said."""
 
 import json
 import re
@@ -40,3 +40,19 @@ def test_the_words_of_the_script_are_all_there():
     from ovpipe.testing.script import _WORDS
 
     assert all(f"`{word}" in TEXT for word in _WORDS)
+
+
+EMBEDDING = re.findall(r"```python\n(.*?)```", Path("docs/embedding.md").read_text(), re.S)
+PRINTED = [
+    "".join(f"cam {i} 640\n" for i in range(20)),
+    f"{[*range(10)]}\n",
+    f"{[*range(8)]}\n",
+]
+
+
+@pytest.mark.parametrize(("body", "printed"), [*zip(EMBEDDING, PRINTED, strict=True)], ids=range(3))
+def test_embedding(body, printed):
+    ended = subprocess.run(
+        [sys.executable, "-c", body], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout == printed, ended.stderr
