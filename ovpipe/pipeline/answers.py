@@ -13,10 +13,9 @@ import socket
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import replace
 
-from ovpipe.errors import FrameError, OvpipeError, PipelineClosed, together
+from ovpipe.errors import FrameError, PipelineClosed, together
 from ovpipe.frame import Frame
 from ovpipe.pipeline.source import Source
 from ovpipe.pipeline.tap import TICK_MS, Tap, drive
@@ -125,16 +124,19 @@ class Answers:
     # -- our thread ----------------------------------------------------------------------
 
     def _work(self) -> None:
-        errors: list[OvpipeError] = []
+        failure: Exception | None = None
         over = False
-        with suppress(PipelineClosed):
-            errors = drive(self._tap, self._take, self._look)
+        try:
+            failure = together(drive(self._tap, self._take, self._look))
             over = True
+        except PipelineClosed:
+            pass
+        except Exception as error:  # noqa: BLE001 - or nobody would hear of it
+            failure = error
         with self._lock:
             self._refused = True
             left = list(self._waiting.values())
             self._waiting.clear()
-        failure = together(errors)
         for awaited in left:
             if failure is not None:
                 _fail(awaited, failure)
@@ -148,7 +150,10 @@ class Answers:
         with self._lock:
             awaited = self._waiting.pop((frame.stream, frame.seq), None)
         if awaited is not None and awaited.future.set_running_or_notify_cancel():
-            awaited.future.set_result(_copied(frame))
+            try:
+                awaited.future.set_result(_copied(frame))
+            except MemoryError as error:
+                awaited.future.set_exception(error)
         return DELIVERED
 
     def _look(self) -> int:

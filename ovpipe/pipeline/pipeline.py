@@ -260,9 +260,11 @@ class Pipeline(Blueprint):
         if self._forget is not None:
             return self
         with self._lock:
-            if self._run is not None:  # an earlier start has failed
-                self.raise_failure()
+            if self._forget is not None:  # another thread was about it
                 return self
+            if self._run is not None:  # an earlier start has failed, or was interrupted
+                self.raise_failure()
+                raise PipelineClosed("the pipeline did not come to run; make another one")
             graph = self._tapped()
             for name, end in self._exits.items():
                 if isinstance(end, Answers):

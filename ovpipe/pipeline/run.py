@@ -57,6 +57,12 @@ class Run:
                 pass_fds=(theirs.fileno(), *fds.values()),
                 process_group=0,
             )  # fmt: skip
+        except OSError:
+            self._let_go()
+            for end, _ in pairs.values():
+                end.close()
+            self.ended.set()
+            raise
         finally:
             theirs.close()
             for _, end in pairs.values():
@@ -135,10 +141,9 @@ class Run:
 
     def forked(self) -> None:
         """In a forked child: the parent's run is not this one's."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        self._let_go()
         self.errors = [StageError("supervisor", "the pipeline belongs to the process that forked")]
+        self.ended = threading.Event()  # the old one's lock may be held by a thread of the parent
         self.ended.set()
 
 

@@ -162,6 +162,25 @@ class Source:
     # -- our thread ----------------------------------------------------------------------
 
     def _serve(self, member: Member) -> None:
+        try:
+            self._work(member)
+        except Exception as error:  # noqa: BLE001 - or those who wait would wait for ever
+            self._refuse(member, error)
+            member.close()
+            return
+        self._refuse(member, together(member.errors))
+        if not member.lost:
+            member.shared.set_state(DRAINING, time.monotonic_ns())
+            self._sender.end_of_stream(self.index)
+            self._sender.linger(lambda: member.lost)
+        if not member.lost:
+            member.shared.set_state(ENDED, time.monotonic_ns())
+            with suppress(OSError):
+                member.say("finished")
+        member.close()
+
+    def _work(self, member: Member) -> None:
+        """Serve calls until the end of the stream, or of the run."""
         words, me = member.shared.words, member.shared.me
         while not (member.lost or member.draining):
             self._sender.sync()
@@ -180,22 +199,11 @@ class Source:
                 member.shared.set_state(IDLE, began)
                 self._mail.next(TICK_MS)
                 words[me + W_IDLE_NS] += time.monotonic_ns() - began
-        self._refuse(member)
-        if not member.lost:
-            member.shared.set_state(DRAINING, time.monotonic_ns())
-            self._sender.end_of_stream(self.index)
-            self._sender.linger(lambda: member.lost)
-        if not member.lost:
-            member.shared.set_state(ENDED, time.monotonic_ns())
-            with suppress(OSError):
-                member.say("finished")
-        member.close()
 
-    def _refuse(self, member: Member) -> None:
+    def _refuse(self, member: Member, failure: Exception | None) -> None:
         """Whoever waits, and whoever comes later, is told why."""
         why = "is draining" if member.draining else "has ended"
         with self._lock:
-            failure = together(member.errors)
             if failure is not None or self._refusal is None:
                 self._refusal = failure or PipelineClosed(f"the pipeline {why}")
             left = list(self._calls)

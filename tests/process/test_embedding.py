@@ -219,6 +219,23 @@ def test_ctrl_c_in_the_host_comes_through_and_leaves_nothing(where):
     assert ended.stdout.startswith("[True] "), ended.stderr
 
 
+def test_a_start_that_was_interrupted_is_told_and_leaves_nothing():
+    ended = script(
+        'p = ovpipe.Pipeline("t", os.getcwd()).add("in", "app")\n'
+        'p.add("slow", "tests.support.stages:SlowToOpen")\n'
+        "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "with p:\n"
+        "    try: p.start()\n"
+        "    except KeyboardInterrupt: print('interrupted')\n"
+        "    p.stop()\n"
+        "    try: p.push('in', np.zeros(3))\n"
+        "    except ovpipe.PipelineClosed as error: print(error)\n"
+    )
+    assert ended.stdout == ("interrupted\nthe pipeline did not come to run; make another one\n"), (
+        ended.stderr
+    )
+
+
 # -- ends that nobody asked for ----------------------------------------------------------------------
 
 
