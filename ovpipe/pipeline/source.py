@@ -223,7 +223,7 @@ class Source:
                 f"frame {seq} of stream '{self.stream}' after frame {self._seq - 1}: seq rises"
             )
         if not self._sender.room(
-            lambda: member.draining or member.lost or time.monotonic() >= until
+            self.index, lambda: member.draining or member.lost or time.monotonic() >= until
         ):
             if member.draining or member.lost:
                 raise together(member.errors) or PipelineClosed("the pipeline ends")

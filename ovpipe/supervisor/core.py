@@ -29,6 +29,7 @@ from ovpipe.errors import (
     LedgerError,
     OvpipeError,
     PreflightError,
+    StageError,
     WireError,
     to_json,
 )

@@ -374,9 +374,7 @@ class Sender:
                 return outlet, record
         return None
 
-    def _await(
-        self, edge: list[Outlet], give_up: Callable[[], bool]
-    ) -> tuple[Outlet, int | None]:
+    def _await(self, edge: list[Outlet], give_up: Callable[[], bool]) -> tuple[Outlet, int | None]:
         wait = self._wait_begins()
         try:
             while (alive := [o for o in edge if not o.lost()]) and not give_up():

@@ -30,11 +30,11 @@ def publish(one, seq, stream=0):
 def test_room_claims_nothing_and_stays_until_the_frame(link):
     one = link(depth=1, capacity=1)
     for seq in range(2):
-        assert one.sender.room(lambda: True)
-        assert one.sender.room(lambda: True)
+        assert one.sender.room(0, lambda: True)
+        assert one.sender.room(0, lambda: True)
         assert one.rows()[0].claimed == seq
         publish(one, seq)
-    assert not one.sender.room(lambda: True)
+    assert not one.sender.room(0, lambda: True)
     assert one.rows()[0].claimed == 2
 
 
@@ -50,11 +50,11 @@ def test_room_waits_for_a_credit_as_long_as_nobody_gives_up(link):
     one = link(depth=1, capacity=1, pump=pump)
     for seq in range(2):
         publish(one, seq)
-    assert one.sender.room(lambda: False)
+    assert one.sender.room(0, lambda: False)
     assert len(waits) == 3
     publish(one, 2)
     waits.clear()
-    assert not one.sender.room(lambda: len(waits) == 2)
+    assert not one.sender.room(0, lambda: len(waits) == 2)
     assert one.rows()[0].claimed == 3
 
 
@@ -62,7 +62,7 @@ def test_room_waits_for_a_credit_as_long_as_nobody_gives_up(link):
 def test_where_nothing_waits_there_is_always_room(link, policy):
     one = link(when_full=policy, depth=1, capacity=1)
     for seq in range(10):
-        assert one.sender.room(lambda: True)
+        assert one.sender.room(0, lambda: True)
         publish(one, seq)
 
 
@@ -71,7 +71,7 @@ def test_where_nobody_reads_any_more_there_is_room_and_the_frame_is_lost(link):
     for seq in range(2):
         publish(one, seq)
     one.peers.leave(1, 0, returns=False)
-    assert one.sender.room(lambda: False)
+    assert one.sender.room(0, lambda: False)
     publish(one, 2)
     assert one.rows()[0].failed["link_lost"] == 1
 
@@ -90,7 +90,7 @@ def test_a_frame_is_somewhere_until_it_has_ended_and_then_it_is_known_how(link):
     leases[1].finish(CODE["delivered"])
     assert way.flying(0) == {7}
     assert (way.fate(0, 5), way.fate(0, 6)) == ("infer_error", "")
-    assert one.sender.room(lambda: True)  # which counts what has ended
+    assert one.sender.room(0, lambda: True)  # which counts what has ended
     assert (way.fate(0, 5), way.fate(0, 6), way.fate(0, 8)) == ("infer_error", "", "")
     assert way.grown(0, before) == "1 infer_error"
     publish(one, 9)
