@@ -293,6 +293,8 @@ def _homeless(
     source = by_name.get(entries[0].source) if entries else None
     if source is None:
         return ""  # that is told already
+    if source.kind == APP:
+        return f"'{source.name}' lives in the application, which runs no stages"
     if source.run.replicas > 1:
         return f"'{source.name}' has {source.run.replicas} replicas, each in a process of its own"
     if len(source.for_each or ()) > 1:

@@ -149,6 +149,21 @@ def test_what_was_read_is_extended():
         assert pipeline.add("a", "synthetic").graph
 
 
+def test_how_stages_are_run_is_written():
+    pipeline = ovpipe.Pipeline("p", HERE).add("in", "app", {"live": True})
+    pipeline.add("many", "annotate", inputs="in", run={"replicas": 2})
+    pipeline.add("one", "annotate", inputs={"from": "many", "max_age": "none"})
+    pipeline.add("guest", "log", inputs="one", run={"placement": "inline", "restart": "never"})
+    assert again(pipeline).graph == pipeline.graph
+
+
+def test_nobody_lives_in_the_process_of_a_stage_of_the_application():
+    pipeline = ovpipe.Pipeline("p", HERE).add("in", "app")
+    pipeline.add("guest", "log", run={"placement": "inline"})
+    with pytest.raises(ovpipe.ConfigError, match="cannot be inline: 'in' lives in the application"):
+        assert pipeline.graph
+
+
 def test_a_file_keeps_its_name_and_folder(tmp_path):
     path = tmp_path / "yard.yaml"
     path.write_text("version: 1\nstages:\n  a: {kind: synthetic}\n")
