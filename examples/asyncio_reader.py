@@ -14,7 +14,7 @@ async def watch(reader: AsyncIterator[ovpipe.Frame]) -> None:
 
 
 async def main() -> None:
-    pipeline = ovpipe.Pipeline("web").add("in", "app")
+    pipeline = ovpipe.Pipeline("web").add("in", "app").results("in")
     async with pipeline:
         watching = asyncio.create_task(watch(pipeline.read("in")))
         pictures = [np.full((48, 64, 3), i, np.uint8) for i in range(3)]

@@ -118,6 +118,7 @@ class Answers:
         self._tap.nudge()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+            self._ways.clear()  # they would hold on to the memory
         elif self._thread is None:
             self._tap.close()
 

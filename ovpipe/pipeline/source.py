@@ -119,7 +119,8 @@ class Source:
 
     def whereabouts(self, edges: frozenset[int]) -> Whereabouts:
         """Where frames of this source are, on these edges."""
-        assert self._member is not None
+        if self._member is None:
+            raise PipelineClosed("the pipeline has ended")
         links = [link for link in self._member.beyond if link.edge in edges]
         return Whereabouts(self._member.shared, links)
 
@@ -128,8 +129,11 @@ class Source:
         self.end()
         if self._thread is not None:
             self._thread.join()
+            self.__dict__.pop("_sender", None)  # they would hold on to the memory
+            self.__dict__.pop("_mail", None)
         elif self._member is not None:
             self._member.close()
+        self._member = None
 
     def _nudge(self) -> None:
         if self._member is not None:

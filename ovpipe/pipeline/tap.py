@@ -116,6 +116,7 @@ class Tap:
             for lease in self._given:
                 lease.finish()
             self._given.clear()
+            self._kept.clear()  # they would hold on to the memory
             self._receiver = self._mail = None
             member.close()
 

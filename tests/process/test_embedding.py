@@ -333,6 +333,27 @@ def test_the_ledger_balances_when_an_application_dies_while_it_pushes():
         assert outcome.reading.accounts[0].claimed > last
 
 
+def test_a_closed_pipeline_holds_no_memory_though_somebody_holds_it(nothing_left):
+    from ovpipe.testing.leaks import holdings
+
+    before = holdings(nothing_left)
+    pipeline = ovpipe.Pipeline("test").add("in", "app")
+    reader = pipeline.read("in", depth=8)
+    with pipeline:
+        pipeline.submit("in", np.zeros((4, 4), np.uint8), "in").result(30)
+        next(reader)
+        pipeline.end("in")
+        assert list(reader) == []
+        pipeline.wait(60)
+    gc.collect()
+    wait_for(lambda: not holdings(nothing_left).beyond(before), "everything to be given back")
+    with pytest.raises(ovpipe.PipelineClosed):
+        pipeline.submit("in", np.zeros((4, 4), np.uint8), "in")
+    with pytest.raises(ovpipe.PipelineClosed):
+        pipeline.push("in", np.zeros((4, 4), np.uint8))
+    assert list(reader) == []
+
+
 def test_several_pipelines_at_once():
     totals = {}
 
