@@ -279,6 +279,7 @@ class Pipeline(Blueprint):
                     member.join(channels[name])
                 for member in members.values():
                     member.wait_for_start()
+                run.wait_for_start()
             except PipelineClosed:
                 for channel in channels.values():
                     channel.close()

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Literal
 
-from ovpipe.errors import OvpipeError, StageError, WireError, from_json
+from ovpipe.errors import OvpipeError, PipelineClosed, StageError, WireError, from_json
 from ovpipe.graph import Graph
 from ovpipe.transport import control
 
@@ -30,6 +30,8 @@ class Run:
 
     def __init__(self, drain_timeout_s: float) -> None:
         self.ended = threading.Event()
+        self._begun = threading.Event()
+        self._ran = False
         self.errors: list[OvpipeError] = []
         self.reading: dict[str, Any] | None = None
         self._drain_timeout_s = drain_timeout_s
@@ -82,6 +84,9 @@ class Run:
                     with self._news:
                         self._answers[message["number"]] = message
                         self._news.notify_all()
+                elif message.get("t") == "running":
+                    self._ran = True
+                    self._begun.set()
                 elif message.get("t") == "ended":
                     ended = message
         process.wait()
@@ -91,8 +96,15 @@ class Run:
             self.errors = [from_json(error) for error in ended["errors"]]
             self.reading = ended["reading"]
         self.ended.set()
+        self._begun.set()
         with self._news:
             self._news.notify_all()
+
+    def wait_for_start(self) -> None:
+        """Return when all stages are open. Raises PipelineClosed where they never will be."""
+        self._begun.wait()
+        if not self._ran:
+            raise PipelineClosed("the pipeline ended before it started")
 
     def _say(self, message: dict[str, Any]) -> None:
         channel = self._channel

@@ -4,8 +4,8 @@
 application, each NAME=FD one for a stage that lives in it. A process of its own, since only a
 main thread that never ends may start workers: they die with the thread that made them.
 
-The application says: graph (once, first), drain, kill, reading (number). It is told: reading
-(the same number), ended.
+The application says: graph (once, first), drain, kill, reading (number). It is told: running,
+reading (the same number), ended.
 
 Law: it ends when the application does, whatever happens to either.
 """
@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -50,6 +51,7 @@ def main(argv: list[str]) -> int:
             Graph.from_json(message["graph"]),
             drain_timeout_s=message["drain_timeout_s"],
             externals=externals,
+            on_running=lambda: _tell(host, {"t": "running"}),
             on_log=lambda worker, line: print(f"[{worker}] {line}", file=sys.stderr),
         )
         signal.signal(signal.SIGTERM, lambda *_: _terminated(supervisor))
@@ -60,9 +62,13 @@ def main(argv: list[str]) -> int:
         errors = [early]
     reading = asdict(outcome.reading) if outcome is not None else None
     ended = {"t": "ended", "errors": [to_json(error) for error in errors], "reading": reading}
-    with _saying:
-        control.tell(host, ended)
+    _tell(host, ended)
     return 0
+
+
+def _tell(host: socket.socket, message: dict[str, Any]) -> None:
+    with _saying, suppress(OSError):
+        control.tell(host, message)
 
 
 def _terminated(supervisor: Supervisor) -> None:
@@ -81,8 +87,7 @@ def _obey(host: socket.socket, supervisor: Supervisor) -> None:
                 supervisor.kill()
             elif asked == "reading":
                 said = {"phase": supervisor.phase, "reading": _reading(supervisor)}
-                with _saying:
-                    control.tell(host, {"t": "reading", "number": message["number"], **said})
+                _tell(host, {"t": "reading", "number": message["number"], **said})
     except (OSError, WireError):
         pass
     supervisor.kill()

@@ -57,7 +57,8 @@ Phase = Literal["starting", "running", "draining", "ending"]
 
 
 class Supervisor:
-    """Runs one graph once. `on_tick(phase, reading)` is called twice a second while it runs,
+    """Runs one graph once. `on_running()` is called when all stages are open, `on_tick(phase,
+    reading)` twice a second while it runs,
     `on_log(worker, line)` for each line that a worker writes to stderr. `externals`: the control
     channels of stages that live in the embedding application, by name."""
 
@@ -69,12 +70,14 @@ class Supervisor:
         on_tick: Callable[[Phase, Reading], None] | None = None,
         on_log: Callable[[str, str], None] | None = None,
         externals: Mapping[str, socket.socket] | None = None,
+        on_running: Callable[[], None] | None = None,
     ) -> None:
         self.plan = make_plan(graph)
         self.phase: Phase = "starting"
         self._drain_timeout_s = drain_timeout_s
         self._on_tick = on_tick
         self._on_log = on_log
+        self._on_running = on_running
         self._channels = dict(externals or {})
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -229,6 +232,8 @@ class Supervisor:
             try:
                 self._crew.begin()
                 self.phase = "running"
+                if self._on_running is not None:
+                    self._on_running()
             except PreflightError as error:
                 self._fail(error)
 
