@@ -214,10 +214,19 @@ class Run:
         return found
 
     def used(self) -> dict[str, tuple[int, float]]:
-        """Descriptors and resident MB of each worker."""
+        """Descriptors and resident MB of each worker: the least of some looks, for they vary."""
+        looks = []
+        for _ in range(10):
+            looks.append(
+                {
+                    name: (process.num_fds(), process.memory_info().rss / 1e6)
+                    for name, process in self.workers().items()
+                }
+            )
+            time.sleep(0.2)
         return {
-            name: (process.num_fds(), process.memory_info().rss / 1e6)
-            for name, process in self.workers().items()
+            name: (min(look[name][0] for look in looks), min(look[name][1] for look in looks))
+            for name in looks[0]
         }
 
     def end(self) -> dict[str, Any]:
@@ -338,6 +347,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         workers = {name: process.pid for name, process in run.workers().items()}
         began = time.monotonic()
         rounds(faults, servers, publisher, given.rounds)
+        faults.well(NAMES)
         before, connections = run.used(), 0
         while connections < given.reconnects:
             say(f"{connections} of {given.reconnects} reconnections")
@@ -345,6 +355,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             faults.well(BAD)
             time.sleep(2.0)  # longer than the wait before: the next one is short again
             connections += len(BAD)
+        faults.well(NAMES)
         after, restarted = run.used(), workers != {n: p.pid for n, p in run.workers().items()}
         beside = max(gaps([t for t in run.times(n) if t >= began]) for n in GOOD)
         ended = run.end()

@@ -1,13 +1,15 @@
 """What decoding costs in a pipeline of processes, beside one process that does the same work.
 
     python benchmarks/decode.py --model FILE [--footage VIDEO] [--frames 900] [--rounds 5]
-                                [--python-ms 0,5] [--preprocess planes] [--json FILE]
+                                [--python-ms 0,5] [--preprocess planes] [--placement process]
+                                [--json FILE]
 
 A 1080p H.264 file goes through a light model, and nothing is done with the answers. Two sides take
 turns, `--rounds` times, each time as fast as it goes:
 
     ovpipe  video -> infer -> consumer: three processes and a supervisor; the slots hold the picture
-            as it was decoded, 1920x1080
+            as it was decoded, 1920x1080; with `--placement inline` the consumer lives in the
+            process of infer
     single  one process, as one would write it with care: PyAV in a thread of its own
             (threads of the decoder: as FFmpeg likes best), resized and turned into BGR by swscale
             at once, a queue with room for four, openvino.AsyncInferQueue, whose callback copies the
@@ -26,8 +28,9 @@ thread shares one with all others.
     CPU ms    per frame over the same frames: user and system time of all processes of the side
     split     of ovpipe's: `decode` is the decoder and all its threads, `copy` from the decoder's
               planes into the slot, `convert` resizing and colour into the model's input, `infer`
-              the device, `rest` all else (Python, hops, the ledger, the supervisor), from what each
-              thread used
+              the device with its threads, `source` and `stage` what else the main threads of those
+              two processes did (Python, sending and receiving, the ledger), `rest` what the
+              consumer, the supervisor and other threads used
 
 Medians over the rounds; ratios are made within each round. These figures compare within one run:
 between machines, and between busy hours of one, they mean little.
@@ -54,7 +57,7 @@ CLIP_FRAMES = 300
 WIDTH, HEIGHT = 1920, 1080
 IN_FLIGHT = 50
 """More frames than can be under way."""
-PARTS = ("decode", "copy", "convert", "infer")
+PARTS = ("decode", "copy", "convert", "infer", "source", "stage")
 
 
 def make_clip(path: Path, footage: str) -> None:
@@ -161,9 +164,9 @@ def pipeline(job: dict[str, Any]) -> dict[str, float]:
         pipe.add("film", "decode_stages:Film", film)
         infer = {"model": job["model"], "decode": "raw", "preprocess": job["preprocess"]}
         pipe.add("infer", "decode_stages:Infer", {**infer, "report": paths["infer"], **common})
-        pipe.add(
-            "end", "decode_stages:End", {"loops": job["loops"], "report": paths["end"], **common}
-        )
+        inline = {"placement": "inline"} if job["placement"] == "inline" else None
+        end = {"loops": job["loops"], "report": paths["end"], **common}
+        pipe.add("end", "decode_stages:End", end, run=inline)
         with pipe:
             pipe.run()
         film, infer, end = (json.loads(Path(p).read_text()) for p in paths.values())
@@ -271,6 +274,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--python-ms", default="0,5", help="of pure Python per frame, one or more")
     parser.add_argument("--preprocess", default="planes", help="of the infer stage: host, planes")
+    parser.add_argument(
+        "--placement", choices=["process", "inline"], default="process", help="of the consumer"
+    )
     parser.add_argument("--json", help="write the figures to this file")
     parser.add_argument("--side", choices=["ovpipe", "single"], help=argparse.SUPPRESS)
     parser.add_argument("--job", help=argparse.SUPPRESS)
@@ -288,7 +294,7 @@ def main() -> None:
         rate = clip.stat().st_size * 8 * 25 / CLIP_FRAMES / 1e6
         print(f"clip: {WIDTH}x{HEIGHT}, {CLIP_FRAMES} frames, {rate:.1f} Mbit/s at 25 frames/s")
         job = {"clip": str(clip), "model": given.model, "frames": given.frames,
-               "preprocess": given.preprocess}  # fmt: skip
+               "preprocess": given.preprocess, "placement": given.placement}  # fmt: skip
         for ms in (float(m) for m in given.python_ms.split(",")):
             print(f"{Path(given.model).stem}, {ms:g} ms of Python per frame")
             results[f"{ms:g}"] = compare({**job, "loops": loops_for(ms)}, given.rounds)

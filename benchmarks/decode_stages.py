@@ -40,9 +40,11 @@ class Spent:
 
         return call
 
-    def ms(self, frames: int, threads_are: str) -> dict[str, float]:
+    def ms(self, frames: int, threads_are: str, rest: str) -> dict[str, float]:
         """Per frame; what other threads of the process used belongs to `threads_are`."""
-        threads = time.process_time_ns() - self.process - (time.thread_time_ns() - self.thread)
+        mine = time.thread_time_ns() - self.thread
+        threads = time.process_time_ns() - self.process - mine
+        self.ns[rest] = mine - sum(self.ns.values())
         self.ns[threads_are] = self.ns.get(threads_are, 0) + threads
         return {name: ns / frames / 1e6 for name, ns in self.ns.items()}
 
@@ -62,11 +64,11 @@ class Film(Video):
                 spent.restart()
             yield frame
             del frame
-        figures = spent.ms(self.count - self.skip, "decode")
+        figures = spent.ms(self.count - self.skip, "decode", "source")
         Path(self.report).write_text(json.dumps(figures))
 
-    def _pictures(self, container):
-        pictures = super()._pictures(container)
+    def _pictures(self, *given):
+        pictures = super()._pictures(*given)
         following = self.spent.timed("decode", lambda: next(pictures, None))
         while (picture := following()) is not None:
             yield picture
@@ -92,7 +94,7 @@ class Infer(InferStage):
         return super().submit(frame, done)
 
     def close(self):
-        figures = self.spent.ms(self.count - self.skip, "infer")
+        figures = self.spent.ms(self.count - self.skip, "infer", "stage")
         Path(self.report).write_text(json.dumps(figures))
         super().close()
 

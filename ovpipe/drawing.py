@@ -35,7 +35,8 @@ def as_text(graph: Graph) -> str:
     width = max(len(s.name) for s in graph.stages)
     for stage in graph.stages:
         several = f", {len(stage.workers)} streams" if len(stage.workers) > 1 else ""
-        lines.append(f"  {stage.name.ljust(width)}  {stage.kind} ({stage.role}{several})")
+        inline = ", inline" if stage.run.placement == "inline" else ""
+        lines.append(f"  {stage.name.ljust(width)}  {stage.kind} ({stage.role}{several}{inline})")
         leaving = [e for e in graph.edges if e.source == stage.name]
         for edge in leaving:
             corner = "└" if edge is leaving[-1] else "├"
@@ -65,7 +66,7 @@ def _mermaid(text: str) -> str:
 
 def as_svg(graph: Graph) -> str:
     """A picture that needs nothing else, readable on light and on dark."""
-    layout = _Layout(graph)
+    layout = Layout(graph)
     width, height = layout.width, layout.height
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
@@ -86,7 +87,7 @@ def as_svg(graph: Graph) -> str:
 
 
 @dataclass
-class _Cell:
+class Cell:
     """A box, or the lane of an edge that passes a column."""
 
     column: int
@@ -100,11 +101,15 @@ class _Cell:
         return self.y + self.height / 2
 
 
-class _Layout:
-    """Where everything is: columns by the longest way from a producer, rows near neighbours."""
+class Layout:
+    """Where everything is: columns by the longest way from a producer, rows near neighbours.
 
-    def __init__(self, graph: Graph) -> None:
-        self._cells: dict[str, _Cell] = {}
+    `box`: the least width and height of a stage's box, in pixels.
+    """
+
+    def __init__(self, graph: Graph, box: tuple[float, float] = (120.0, _BOX_H)) -> None:
+        self._box = box
+        self._cells: dict[str, Cell] = {}
         self._leaving: dict[str, list[int]] = {s.name: [] for s in graph.stages}
         self._entering: dict[str, list[int]] = {s.name: [] for s in graph.stages}
         self._ways: dict[int, list[str]] = {}  # edge -> its stages and the lanes between
@@ -127,7 +132,7 @@ class _Layout:
             self._leaving[name].sort(key=lambda i: self._cells[self._ways[i][1]].middle)
             self._entering[name].sort(key=lambda i: self._cells[self._ways[i][-2]].middle)
 
-    def cell(self, stage: str) -> _Cell:
+    def cell(self, stage: str) -> Cell:
         """The box of a stage."""
         return self._cells[stage]
 
@@ -147,13 +152,13 @@ class _Layout:
             column = max((self._cells[s].column + 1 for s in sources), default=0)
             letters = max(len(_title(stage)), len(_short(stage.kind)) * 0.8)
             ports = max(len(self._leaving[stage.name]), len(self._entering[stage.name]))
-            width = max(120.0, round(letters * _CHAR_W) + 28.0)
-            self._cells[stage.name] = _Cell(column, width, max(_BOX_H, ports * _PORT + 14))
+            width = max(self._box[0], round(letters * _CHAR_W) + 28.0)
+            self._cells[stage.name] = Cell(column, width, max(self._box[1], ports * _PORT + 14))
         for edge in graph.edges:
             first, last = self._cells[edge.source].column, self._cells[edge.target].column
             lanes = [f"\0{edge.index} {c}" for c in range(first + 1, last)]  # no stage's name
             for lane, column in zip(lanes, range(first + 1, last), strict=True):
-                self._cells[lane] = _Cell(column, 0.0, _LANE_H)
+                self._cells[lane] = Cell(column, 0.0, _LANE_H)
             self._ways[edge.index] = [edge.source, *lanes, edge.target]
 
     def _place_columns(self) -> None:
@@ -203,20 +208,24 @@ def _offset(edges: list[int], index: int) -> float:
     return (edges.index(index) - (len(edges) - 1) / 2) * _PORT
 
 
-def _curve(edge: Edge, way: list[tuple[float, float]]) -> str:
+def line(way: list[tuple[float, float]]) -> str:
+    """The points of an edge as the path of an SVG."""
     (x, y), last = way[-1], len(way) - 2
-    line = f"M{way[0][0]:g} {way[0][1]:g}"
+    path = f"M{way[0][0]:g} {way[0][1]:g}"
     for i, ((x1, y1), (x2, y2)) in enumerate(pairwise(way)):
         if i % 2:  # every other part is a lane
-            line += f" L{x2:g} {y2:g}"
+            path += f" L{x2:g} {y2:g}"
             continue
         x2 -= _STRAIGHT if i == last else 0.0
         bend = (x2 - x1) / 2
-        line += f" C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"
-    line += f" L{x:g} {y:g}"
+        path += f" C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"
+    return path + f" L{x:g} {y:g}"
+
+
+def _curve(edge: Edge, way: list[tuple[float, float]]) -> str:
     dash = "" if edge.when_full == "block" else ' stroke-dasharray="6 4"'
     return (
-        f'<path d="{line}" fill="none" stroke="#78909c" stroke-width="1.8"{dash} '
+        f'<path d="{line(way)}" fill="none" stroke="#78909c" stroke-width="1.8"{dash} '
         f'marker-end="url(#tip)"/>'
     )
 
@@ -232,7 +241,7 @@ def _words(edge: Edge, end: tuple[float, float]) -> list[str]:
     ]
 
 
-def _box(stage: Stage, cell: _Cell) -> list[str]:
+def _box(stage: Stage, cell: Cell) -> list[str]:
     colour = _INFER if stage.kind == "infer" else _COLOUR[stage.role]
     middle = cell.x + cell.width / 2
     about = f"{stage.name}: {stage.kind}" + (f" - {stage.description}" * bool(stage.description))

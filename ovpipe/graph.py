@@ -18,6 +18,7 @@ from ovpipe.spec import (
     DEFAULT_DEPTH,
     LIVE_AGE_S,
     LIVE_SOURCE_AGE_S,
+    HttpSpec,
     InputSpec,
     PipelineSpec,
     RunSpec,
@@ -88,6 +89,7 @@ class Graph:
     streams: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     max_frames: int = 0
+    http: HttpSpec | None = None
 
     def stage(self, name: str) -> Stage:
         """A stage by name. Raises ConfigError with the nearest name."""
@@ -146,6 +148,8 @@ class Graph:
             for s in values["stages"]
         )
         edges = tuple(Edge(**{**e, "streams": tuple(e["streams"])}) for e in values["edges"])
+        page = values["http"]
+        http = page and HttpSpec(**{**page, "hosts": tuple(page["hosts"])})
         return cls(
             values["name"],
             Path(values["folder"]),
@@ -154,6 +158,7 @@ class Graph:
             tuple(values["streams"]),
             tuple(values["warnings"]),
             values["max_frames"],
+            http,
         )
 
 
@@ -192,7 +197,7 @@ def resolve(spec: PipelineSpec) -> Graph:
             )
     streams = tuple(w.stream for s in stages for w in s.workers if w.stream is not None)
     warnings = _unread(stages, edges)
-    return Graph(spec.name, spec.folder, stages, tuple(edges), streams, warnings)
+    return Graph(spec.name, spec.folder, stages, tuple(edges), streams, warnings, http=spec.http)
 
 
 def _unread(stages: Sequence[Stage], edges: Sequence[Edge]) -> tuple[str, ...]:

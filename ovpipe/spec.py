@@ -96,6 +96,24 @@ class StageSpec:
 
 
 @dataclass(frozen=True)
+class HttpSpec:
+    """Where the page of a run listens. `token`: what a visitor must know, "" for nothing.
+
+    `hosts`: names, beside those of this machine, under which visitors may ask for it.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str = field(default="", repr=False)
+    hosts: tuple[str, ...] = ()
+
+
+def address(host: str, port: int) -> str:
+    """As people write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@dataclass(frozen=True)
 class PipelineSpec:
     """A whole configuration. `folder` is where user modules are looked up."""
 
@@ -103,3 +121,4 @@ class PipelineSpec:
     stages: tuple[StageSpec, ...]
     folder: Path
     file: str = ""
+    http: HttpSpec | None = None

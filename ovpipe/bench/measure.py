@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,8 @@ from ovpipe.errors import PreflightError
 from ovpipe.graph import Graph
 from ovpipe.supervisor.accountant import Account, Reading, WorkerReading
 from ovpipe.supervisor.core import Supervisor
+from ovpipe.supervisor.outlook import processors, share_busy
+from ovpipe.supervisor.rates import interval
 from ovpipe.supervisor.verdict import verdict
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -58,6 +60,7 @@ class Measured:
 class _Moment:
     reading: Reading
     cpu_s: dict[str, float]
+    processors: tuple[int, int]
 
 
 def run(
@@ -79,10 +82,10 @@ def run(
             return
         warm_at_s = warm_at_s or now + warm_s
         if not moments and now >= warm_at_s:
-            moments.append(_Moment(reading, cpu_of_workers()))
+            moments.append(_Moment(reading, cpu_of_workers(), processors()))
             end_at_s = now + seconds
         elif moments and now >= end_at_s:
-            moments.append(_Moment(reading, cpu_of_workers()))
+            moments.append(_Moment(reading, cpu_of_workers(), processors()))
             supervisor.drain()
 
     supervisor = Supervisor(graph, on_tick=on_tick, on_log=None)
@@ -98,80 +101,54 @@ def run(
 
 def between(graph: Graph, first: _Moment, last: _Moment) -> Measured:
     """The figures of the time between two moments."""
-    seconds = (last.reading.at_ns - first.reading.at_ns) / 1e9
-    before = {w.name: w for w in first.reading.workers}
+    span = interval(first.reading, last.reading)
+    spent_s = {
+        process: max(0.0, cpu_s - first.cpu_s.get(process, 0.0))
+        for process, cpu_s in last.cpu_s.items()
+    }
     stages = []
     for stage in graph.stages:
-        workers = [(w, before[w.name]) for w in last.reading.workers if w.stage == stage.name]
+        workers = [w for w in span.reading.workers if w.stage == stage.name]
         if workers:
-            cpu_s = sum(
-                max(0.0, cpu - first.cpu_s.get(process, 0.0))
-                for process, cpu in last.cpu_s.items()
-                if process.partition(_AND)[0] in {w.name for w, _ in workers}
-            )
-            home = _home(workers[0][0].name, last.cpu_s)
-            stages.append(_figures(stage.name, workers, cpu_s, seconds, home))
-    at, pace = _pace(graph, first.reading, last.reading, seconds)
-    lost = _lost(last.reading.accounts) - _lost(first.reading.accounts)
-    cores = sum(s.cores for s in stages)
-    share = min(1.0, cores / (os.cpu_count() or 1))
-    change = _change(first.reading, last.reading)
-    said = tuple(verdict(graph, change, seconds, share)[:1])
-    return Measured(seconds, pace, at, tuple(stages), cores, lost / seconds, said)
+            stages.append(_figures(stage.name, workers, spent_s, span.seconds))
+    at, taken = _pace(graph, span.reading.accounts)
+    lost = sum(sum(a.dropped.values()) + sum(a.failed.values()) for a in span.reading.accounts)
+    busy = share_busy(first.processors, last.processors)
+    said = verdict(graph, replace(span.reading, accounts=()), span.seconds, busy)
+    return Measured(
+        span.seconds, taken / span.seconds, at, tuple(stages), sum(s.cores for s in stages),
+        lost / span.seconds, tuple(said[:1]),
+    )  # fmt: skip
 
 
 def _figures(
-    name: str,
-    workers: list[tuple[WorkerReading, WorkerReading]],
-    cpu_s: float,
-    seconds: float,
-    home: str,
+    name: str, workers: list[WorkerReading], spent_s: Mapping[str, float], seconds: float
 ) -> StageFigures:
-    frames = sum(_frames(w) - _frames(old) for w, old in workers)
-    spent = []
-    for w, old in workers:
-        times = (w.busy_ns - old.busy_ns, w.blocked_ns - old.blocked_ns, w.idle_ns - old.idle_ns)
-        whole = max(1, sum(times))
-        spent.append(tuple(t / whole for t in times))
-    busy, blocked, idle = max(spent)
-    per_frame = cpu_s / frames * 1e3 if frames else 0.0
-    rate, cores = frames / seconds, cpu_s / seconds
-    return StageFigures(name, rate, per_frame, cores, busy, blocked, idle, home)
+    frames = sum(max(w.frames_in, w.frames_out) for w in workers)
+    names = {w.name for w in workers}
+    cpu_s = sum(s for process, s in spent_s.items() if process.partition(_AND)[0] in names)
+    shares = []
+    for w in workers:
+        whole = max(1, w.busy_ns + w.blocked_ns + w.idle_ns)
+        shares.append((w.busy_ns / whole, w.blocked_ns / whole, w.idle_ns / whole))
+    per_frame_ms = cpu_s / frames * 1e3 if frames else 0.0
+    home = _home(workers[0].name, spent_s)
+    return StageFigures(name, frames / seconds, per_frame_ms, cpu_s / seconds, *max(shares), home)
 
 
-def _frames(worker: WorkerReading) -> int:
-    return max(worker.frames_in, worker.frames_out)
-
-
-def _pace(graph: Graph, first: Reading, last: Reading, seconds: float) -> tuple[str, float]:
-    """The stage by which a graph's frames are counted, and how many it took per second.
+def _pace(graph: Graph, accounts: tuple[Account, ...]) -> tuple[str, int]:
+    """The stage by which a graph's frames are counted, and how many it took.
 
     The slowest of those that infer; without any, of the consumers; else of all that take frames.
     """
     taken: dict[str, int] = {}
-    for sign, reading in ((1, last), (-1, first)):
-        for account in reading.accounts:
-            taken[account.target] = taken.get(account.target, 0) + sign * account.delivered
+    for account in accounts:
+        taken[account.target] = taken.get(account.target, 0) + account.delivered
     infer = [s.name for s in graph.stages if s.kind == "infer"]
     consumers = [s.name for s in graph.stages if s.role == "consumer"]
     names = [n for n in infer or consumers or list(taken) if n in taken]
     at = min(names, key=lambda name: taken[name], default="")
-    return at, taken.get(at, 0) / seconds
-
-
-def _lost(accounts: tuple[Account, ...]) -> int:
-    return sum(sum(a.dropped.values()) + sum(a.failed.values()) for a in accounts)
-
-
-def _change(first: Reading, last: Reading) -> Reading:
-    """A reading of what happened between two, for the verdict."""
-    before = {w.name: w for w in first.workers}
-    workers = []
-    for w in last.workers:
-        old = before[w.name]
-        fields = ("frames_in", "frames_out", "busy_ns", "blocked_ns", "idle_ns")
-        workers.append(replace(w, **{f: getattr(w, f) - getattr(old, f) for f in fields}))
-    return replace(last, accounts=(), workers=tuple(workers))
+    return at, taken.get(at, 0)
 
 
 def cpu_of_workers(parent: int | None = None) -> dict[str, float]:

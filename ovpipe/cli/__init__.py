@@ -14,6 +14,9 @@ _COMMANDS = {
     "run": "ovpipe.cli.run:run",
     "ps": "ovpipe.cli.running:ps",
     "top": "ovpipe.cli.running:top",
+    "peek": "ovpipe.cli.asking:peek",
+    "logs": "ovpipe.cli.asking:logs",
+    "restart": "ovpipe.cli.asking:restart",
     "stop": "ovpipe.cli.running:stop",
     "validate": "ovpipe.cli.config:validate",
     "config": "ovpipe.cli.resolved:config",
@@ -61,6 +64,7 @@ def group() -> None:
     ovpipe graph yard.yaml --format svg   a picture of it
     ovpipe run yard.yaml                  run it until its streams end, or Ctrl-C
     ovpipe top yard                       how it is doing, from another terminal
+    ovpipe peek "cam -> detect"           what goes along an edge
     ovpipe stop yard                      drain it, from another terminal
     ovpipe bench yard.yaml                how fast it is, and where the time goes
 

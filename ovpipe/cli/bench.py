@@ -203,7 +203,7 @@ def progress(text: str) -> None:
 
 
 def _show(report: Report) -> None:
-    out: Callable[[str], None] = lambda text: say(sys.stdout, text)  # noqa: E731
+    out: Callable[[str], object] = lambda text: say(sys.stdout, text)  # noqa: E731
     for line in headline(report):
         out(line)
     out("")

@@ -19,7 +19,7 @@ from ovpipe.loader.kinds import cards
 from ovpipe.loader.secrets import Masker
 from ovpipe.loader.tree import Node
 from ovpipe.loader.writing import dump, escaped
-from ovpipe.spec import PipelineSpec, StageSpec
+from ovpipe.spec import HttpSpec, PipelineSpec, StageSpec, address
 from ovpipe.supervisor.launch import make_plan
 
 
@@ -68,7 +68,17 @@ def resolved(spec: PipelineSpec, graph: Graph, root: Node, masker: Masker) -> di
         entry.update(_options(stage, defaults[stage.kind], written[stage.name], masker))
         entry["run"] = _run(stage, graph)
         stages[stage.name] = entry
-    return {"version": 1, "name": spec.name, "stages": stages}
+    head: dict[str, Any] = {"version": 1, "name": spec.name}
+    if spec.http is not None:
+        head["http"] = _http(spec.http, root.value["http"], masker)
+    return {**head, "stages": stages}
+
+
+def _http(http: HttpSpec, written: Node, masker: Masker) -> dict[str, Any]:
+    entry: dict[str, Any] = {"listen": address(http.host, http.port)}
+    if http.token:
+        entry["token"] = masker.shown("token", http.token, written.value["token"])
+    return {**entry, "hosts": list(http.hosts)} if http.hosts else entry
 
 
 def _inputs(graph: Graph, stage: str) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from ovpipe.errors import ConfigError, OvpipeError, PreflightError, StageError
 from ovpipe.graph import Graph
 from ovpipe.supervisor.accountant import Reading
 from ovpipe.supervisor.core import DRAIN_TIMEOUT_S, Supervisor
+from ovpipe.supervisor.outlook import Outlook, processors, share_busy
 from ovpipe.supervisor.rundir import OnlyOnce
 from ovpipe.supervisor.verdict import verdict
 
@@ -57,6 +58,9 @@ from ovpipe.supervisor.verdict import verdict
     show_default=True,
     help="Seconds that a drain may take before what is left is killed.",
 )
+@click.option(
+    "--http", metavar="HOST:PORT", help="Show the run on a page, as `http: {listen: HOST:PORT}`."
+)
 @click.option("--json", "json_", is_flag=True, help="Print how it ended as JSON to stdout.")
 @click.option(
     "--log-format",
@@ -70,6 +74,7 @@ def run(
     duration: float | None,
     max_frames: int | None,
     drain_timeout: float,
+    http: str | None,
     json_: bool,
     log_format: str,
 ) -> None:
@@ -82,6 +87,8 @@ def run(
     missing; 4 a stage failed; 5 the drain took too long; 6 a frame is unaccounted for, a fault of
     ovpipe; 130, 143 ended by force.
     """
+    if http is not None:
+        source = source.with_set("http.listen", http)
     talk: Talk | None = JsonTalk() if log_format == "json" else None
     try:
         warn = (lambda text: talk.say("warning", text)) if talk is not None else None
@@ -109,25 +116,26 @@ def _run(
 ) -> int:
     """Run to the end, say how it was; the exit code."""
     only = _only_once(config, graph.name)
+    outlook = Outlook(graph)
     until_s = 0.0  # when to drain, once it runs
 
     def on_tick(phase: str, reading: Reading) -> None:
         nonlocal until_s
-        talk.show(phase, reading)
+        talk.show(phase, reading, outlook.add(reading))
         if duration is not None and phase == "running":
             until_s = until_s or time.monotonic() + duration
             if time.monotonic() >= until_s:
                 supervisor.drain()
 
     supervisor = Supervisor(graph, drain_timeout_s=drain_timeout, on_tick=on_tick, on_log=talk.log)
-    began, before = time.monotonic(), _processors()
+    began, before = time.monotonic(), processors()
     with closing(only), talk.showing(), _signals(supervisor, talk) as forced:
         outcome = supervisor.run()
     seconds = time.monotonic() - began
     code = 128 + forced[-1] if outcome.killed and forced else outcome.exit_code
     if outcome.error is None or any(a.claimed for a in outcome.reading.accounts):
         talk.ledger(outcome.reading)
-    found = verdict(graph, outcome.reading, seconds, _busy(before, _processors()))
+    found = verdict(graph, outcome.reading, seconds, share_busy(before, processors()))
     for line in found:
         talk.say("info", f"verdict: {line}")
     if outcome.error is None:
@@ -159,22 +167,6 @@ def _only_once(config: str, name: str) -> OnlyOnce:
         raise PreflightError(
             f"{config}: {error}; end that one first, or give this one another `name:`"
         ) from None
-
-
-def _processors() -> tuple[int, int]:
-    """(busy, all) time of this machine's processors since it started, in ticks."""
-    try:
-        with open("/proc/stat") as file:
-            times = [int(word) for word in file.readline().split()[1:9]]
-    except (OSError, ValueError):
-        return 0, 0
-    return sum(times) - times[3] - times[4], sum(times)  # but for idle, and waiting for disks
-
-
-def _busy(before: tuple[int, int], after: tuple[int, int]) -> float | None:
-    """How busy the processors were in between, 0 to 1; None where nobody can tell."""
-    passed = after[1] - before[1]
-    return (after[0] - before[0]) / passed if passed > 0 else None
 
 
 def _empty(graph: Graph, reading: Reading) -> list[str]:

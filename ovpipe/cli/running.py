@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections import Counter
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +25,7 @@ _EVERY_S = 0.5
 _WHICH = click.argument("which", required=False, shell_complete=complete.running)
 
 
-def _find(which: str | None) -> Run:
+def find(which: str | None) -> Run:
     """The run of that name or process; the only one, where none is named."""
     running = runs()
     found = [run for run in running if which in (None, run.name, str(run.pid))]
@@ -36,7 +37,8 @@ def _find(which: str | None) -> Run:
     raise click.ClickException(f"{few}; there are: {known}; name one, or its process")
 
 
-def _as_dict(run: Run) -> dict[str, Any]:
+def as_dict(run: Run) -> dict[str, Any]:
+    """A run as one JSON object."""
     return {
         "v": 1,
         "name": run.name,
@@ -46,6 +48,8 @@ def _as_dict(run: Run) -> dict[str, Any]:
         "at_ns": run.reading.at_ns,
         "ledger": [asdict(account) for account in run.reading.accounts],
         "stages": [asdict(worker) for worker in run.reading.workers],
+        "flows": [asdict(flow) for flow in run.reading.flows],
+        "verdict": run.verdict,
     }
 
 
@@ -61,17 +65,20 @@ def ps(json_: bool) -> None:
     running = runs()
     if json_:
         for run in running:
-            say(sys.stdout, json.dumps(_as_dict(run)))
+            say(sys.stdout, json.dumps(as_dict(run)))
         return
-    head = ["name", "process", "phase", "since", "stages", "claimed", "delivered", "restarts"]
+    head = ["name", "process", "phase", "since", "cameras", "stages", "claimed", "delivered",
+            "restarts"]  # fmt: skip
     rows = []
     for run in running:
         accounts, workers = run.reading.accounts, run.reading.workers
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started_s))
         counts = [len(workers), sum(a.claimed for a in accounts),
                   sum(a.delivered for a in accounts), sum(w.restarts for w in workers)]  # fmt: skip
-        rows.append([run.name, str(run.pid), run.phase, since, *map(str, counts)])
-    say(sys.stdout, table(head, rows, left=4))
+        cameras = Counter(w.facts["camera"] for w in workers if "camera" in w.facts)
+        states = ", ".join(f"{count} {state}" for state, count in cameras.items()) or "-"
+        rows.append([run.name, str(run.pid), run.phase, since, states, *map(str, counts)])
+    say(sys.stdout, table(head, rows, left=5))
 
 
 @click.command(
@@ -87,13 +94,15 @@ def ps(json_: bool) -> None:
 def top(which: str | None, once: bool, json_: bool) -> None:
     """Show how the pipeline WHICH (its name or process) is doing, until it ends or Ctrl-C.
 
-    Rates are those since the moment shown before.
+    Rates, ages of frames (capture to arrival: p50, p95, p99) and the share of an edge's places that
+    are taken are those of the last five seconds, the verdict is of the last ten.
     """
-    run = _find(which)
-    with Status(run.name, sys.stdout, run.reading) as status, suppress(KeyboardInterrupt):
+    run = find(which)
+    status = Status(run.name, sys.stdout, run.reading, whole=True)
+    with nullcontext() if json_ else status, suppress(KeyboardInterrupt):
         while True:
             if json_:
-                say(sys.stdout, json.dumps(_as_dict(run)))
+                say(sys.stdout, json.dumps(as_dict(run)))
                 if once:
                     return
             time.sleep(_EVERY_S)
@@ -103,7 +112,7 @@ def top(which: str | None, once: bool, json_: bool) -> None:
             if run.reading.at_ns == (run := again[0]).reading.at_ns:
                 continue
             if not json_:
-                status.show(run.phase, run.reading, at_once=once)
+                status.show(run.phase, run.reading, run.verdict, at_once=once)
                 if once:
                     return
     say(sys.stderr, f"{run.name} ({run.pid}) has ended")
@@ -126,7 +135,7 @@ def top(which: str | None, once: bool, json_: bool) -> None:
 )
 def stop(which: str | None, now: bool, timeout: float) -> None:
     """Drain the pipeline WHICH (its name or process) and wait for its end."""
-    run = _find(which)
+    run = find(which)
     try:
         process = os.pidfd_open(run.pid)
     except ProcessLookupError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,11 @@ class Source:
     config: str
     overrides: tuple[str, ...]
     env_file: str | None
+
+    def with_set(self, path: str, text: str) -> Source:
+        """This one with one more --set, of a text."""
+        quoted = text.replace("'", "''")
+        return replace(self, overrides=(*self.overrides, f"{path}='{quoted}'"))
 
     def environ(self) -> dict[str, str]:
         """What `${VAR}` refers to. Raises ConfigError."""

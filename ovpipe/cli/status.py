@@ -1,7 +1,7 @@
 """What a run shows while it lasts and when it is over: to stderr, since stdout is for data.
 
-On a terminal, and with `rich` installed, a table that stays in place; otherwise one plain line
-every five seconds. Rates are over the time since the last reading.
+On a terminal, and with `rich` installed, tables that stay in place; otherwise plain lines every
+five seconds. Rates, ages and shares are of the last five seconds, the verdict is of the last ten.
 """
 
 from __future__ import annotations
@@ -9,34 +9,54 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
 from ovpipe.supervisor.accountant import Reading, WorkerReading
 from ovpipe.supervisor.outcome import Outcome
+from ovpipe.supervisor.rates import Interval, Window, interval
 
 _PLAIN_EVERY_S = 5.0
+_RATES_OF_S = 5.0
+_VERDICT_LINES = 4
 
 
-def say(stream: TextIO, text: str) -> None:
-    """Print a line. A reader that has gone away must not end what somebody else still needs."""
+def say(stream: TextIO, text: str) -> bool:
+    """Print a line; False where nobody reads any more.
+
+    A reader that has gone away must not end what somebody else still needs.
+    """
     try:
         print(text, file=stream, flush=True)
+        return True
     except OSError:
         # From here on into nothing, also for what the interpreter flushes at its end.
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), stream.fileno())
+        return False
 
 
 class Status:
-    """Shows readings as they come. `show` is the supervisor's on_tick, `log` its on_log."""
+    """Shows readings as they come; rates are those of the last seconds.
+
+    `whole`: everything that is known, not only a line. `before`: an earlier reading of the run.
+    """
 
     def __init__(
-        self, name: str, stream: TextIO = sys.stderr, before: Reading | None = None
+        self,
+        name: str,
+        stream: TextIO = sys.stderr,
+        before: Reading | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
         self._name = name
         self._stream = stream
-        self._before = before
+        self._whole = whole
+        self._window = Window(_RATES_OF_S)
+        if before is not None:
+            self._window.add(before)
         self._plain_at = time.monotonic() + _PLAIN_EVERY_S
         self._live = _rich_live(stream)
 
@@ -56,29 +76,87 @@ class Status:
         else:
             say(self._stream, f"[{worker}] {line}")
 
-    def show(self, phase: str, reading: Reading, at_once: bool = False) -> None:
-        """A reading has come. A plain line is written when it is due, or `at_once`."""
-        before = self._before or reading
+    def show(
+        self, phase: str, reading: Reading, verdict: Sequence[str] = (), *, at_once: bool = False
+    ) -> None:
+        """A reading has come. Plain lines are written when they are due, or `at_once`."""
+        self._window.add(reading)
+        span = self._window.span or interval(reading, reading)
         if self._live is not None:
-            self._live.update(_rich_table(self._name, phase, reading, before), refresh=True)
-            self._before = reading
+            self._live.update(_rich(self._name, phase, span, verdict), refresh=True)
         elif at_once or time.monotonic() >= self._plain_at:
-            self._plain_at += _PLAIN_EVERY_S
-            self._before = reading
-            parts = [f"{w.name} {_rate(w, before):.1f}/s {w.state}" for w in reading.workers]
-            say(self._stream, f"ovpipe {self._name} {phase}: " + ", ".join(parts))
+            self._plain_at = time.monotonic() + _PLAIN_EVERY_S
+            for line in _plain(self._name, phase, span, verdict, self._whole):
+                say(self._stream, line)
 
 
-def _rate(worker: WorkerReading, before: Reading) -> float:
-    """Frames per second through a worker since `before`."""
-    old = next((w for w in before.workers if w.name == worker.name), worker)
-    since = max(worker.at_ns - old.at_ns, 1) / 1e9
-    new, was = (max(w.frames_in, w.frames_out) for w in (worker, old))
-    return (new - was) / since
+def _plain(
+    name: str, phase: str, span: Interval, verdict: Sequence[str], whole: bool
+) -> Iterator[str]:
+    rates = zip(span.reading.workers, span.workers, strict=True)
+    parts = [f"{w.name} {rate.frames:.1f}/s {w.state}" for w, rate in rates]
+    yield f"ovpipe {name} {phase}: " + ", ".join(parts)
+    if whole:
+        yield table(_WORKERS, worker_rows(span), left=2, tail=True)
+        yield table(_EDGES, edge_rows(span), left=2, tail=True)
+    for line in verdict if whole else verdict[:1]:
+        yield f"verdict: {line}"
 
 
-def _share(now: int, was: int, worker: WorkerReading, old: WorkerReading) -> float:
-    return 100.0 * (now - was) / max(worker.at_ns - old.at_ns, 1)
+_WORKERS = ["stage", "state", "frames/s", "busy %", "blocked %", "restarts", "says"]
+_EDGES = ["edge", "stream", "in/s", "out/s", "p50 ms", "p95 ms", "p99 ms", "full %", "lost/s"]
+
+
+def worker_rows(span: Interval) -> list[list[str]]:
+    """What each worker did and says, as text."""
+    return [
+        [
+            w.name,
+            w.state,
+            f"{rate.frames:.1f}",
+            f"{100 * rate.busy:.0f}",
+            f"{100 * rate.blocked:.0f}",
+            str(w.restarts),
+            says(w, span.reading.at_ns),
+        ]
+        for w, rate in zip(span.reading.workers, span.workers, strict=True)
+    ]
+
+
+def edge_rows(span: Interval) -> list[list[str]]:
+    """What went along each edge, stream by stream, as text."""
+    rows = []
+    for edge in span.edges:
+        ages = [f"{age / 1e6:.1f}" for age in edge.ages_ns] or ["-"] * 3
+        lost = {**edge.dropped, **edge.failed}
+        rows.append([
+            f"{edge.source} -> {edge.target}", edge.stream, f"{edge.claimed:.1f}",
+            f"{edge.delivered:.1f}", *ages, f"{100 * edge.saturation:.0f}",
+            ", ".join(f"{reason} {per_s:.1f}" for reason, per_s in lost.items()) or "-",
+        ])  # fmt: skip
+    return rows
+
+
+def says(worker: WorkerReading, at_ns: int) -> str:
+    """What a worker reports of itself, in a few words; a camera its state, since when and why."""
+    facts = dict(worker.facts)
+    words = []
+    if camera := facts.pop("camera", ""):
+        since_ns, why, _ = (facts.pop(key, "") for key in ("since_ns", "why", "address"))
+        words.append(str(camera))
+        if isinstance(since_ns, int):
+            words[0] += f" {_ago((at_ns - since_ns) / 1e9)}"
+        if camera != "streaming":
+            words[0] += f": {why}"
+    return ", ".join(words + [f"{name} {value}" for name, value in facts.items()])
+
+
+def _ago(seconds: float) -> str:
+    """A time in one unit."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def _rich_live(stream: TextIO) -> Any:
@@ -92,24 +170,26 @@ def _rich_live(stream: TextIO) -> Any:
     return Live(console=Console(file=stream), auto_refresh=False)
 
 
-def _rich_table(name: str, phase: str, reading: Reading, before: Reading) -> Any:
-    from rich.table import Table
+def _rich(name: str, phase: str, span: Interval, verdict: Sequence[str]) -> Any:
+    from rich.console import Group
+    from rich.text import Text
 
-    table = Table(title=f"{name}: {phase}", title_justify="left")
-    for column in ("stage", "state", "frames", "frames/s", "busy %", "blocked %", "age ms"):
-        table.add_column(column, justify="left" if column in ("stage", "state") else "right")
-    old = {w.name: w for w in before.workers}
-    for w in reading.workers:
-        was = old.get(w.name, w)
-        table.add_row(
-            w.name,
-            w.state,
-            str(max(w.frames_in, w.frames_out)),
-            f"{_rate(w, before):.1f}",
-            f"{_share(w.busy_ns, was.busy_ns, w, was):.0f}",
-            f"{_share(w.blocked_ns, was.blocked_ns, w, was):.0f}",
-            f"{w.age_ns / 1e6:.1f}" if w.frames_in else "-",
-        )
+    return Group(
+        _rich_table(f"{name}: {phase}", _WORKERS, worker_rows(span), ("stage", "state", "says")),
+        _rich_table("", _EDGES, edge_rows(span), ("edge", "stream", "lost/s")),
+        *(Text(f"verdict: {line}") for line in verdict[:_VERDICT_LINES]),
+    )
+
+
+def _rich_table(title: str, head: list[str], rows: list[list[str]], left: Container[str]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    for column in head:
+        table.add_column(column, justify="left" if column in left else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))  # what others say is text, no markup
     return table
 
 
@@ -131,13 +211,17 @@ def ledger_table(reading: Reading) -> str:
     return table(head, rows, left=2)
 
 
-def table(head: list[str], rows: list[list[str]], left: int) -> str:
-    """A table of text; the first `left` columns begin at the left, the others end at the right."""
+def table(head: list[str], rows: list[list[str]], left: int, *, tail: bool = False) -> str:
+    """A table of text; the first `left` columns begin at the left, the others end at the right.
+
+    tail: the last one begins at the left, too.
+    """
+    begins = {*range(left), *([len(head) - 1] if tail else [])}
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = []
     for row in [head, ["-" * w for w in widths], *rows]:
         pairs = enumerate(zip(row, widths, strict=True))
-        cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in pairs]
+        cells = [c.ljust(w) if i in begins else c.rjust(w) for i, (c, w) in pairs]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
@@ -161,4 +245,5 @@ def as_json(
         "ledger": [asdict(a) for a in outcome.reading.accounts],
         "verdict": found,
         "stages": [asdict(w) for w in outcome.reading.workers],
+        "flows": [asdict(f) for f in outcome.reading.flows],
     }

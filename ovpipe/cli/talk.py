@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ Level = Literal["info", "warning", "error"]
 
 _EVERY_S = 5.0
 _STDERR = 2
-_GOOD_NEWS = (" is back after ", " ends the run: ")
+_GOOD_NEWS = (" is back after ", " ends the run: ", " is to be restarted, as asked for")
 _MARKED = re.compile(r"\W*(warn(?:ing)?|error|critical|fatal|traceback)\b", re.IGNORECASE)
 
 
@@ -37,7 +38,7 @@ class Talk(Protocol):
 
     def log(self, worker: str, line: str) -> None: ...
 
-    def show(self, phase: str, reading: Reading) -> None: ...
+    def show(self, phase: str, reading: Reading, verdict: Sequence[str] = ()) -> None: ...
 
     def ledger(self, reading: Reading) -> None: ...
 
@@ -87,7 +88,7 @@ class JsonTalk:
         """One line that a worker wrote to stderr, or the supervisor has to say."""
         self._write(worker, level_of(worker, line), line, {})
 
-    def show(self, phase: str, reading: Reading) -> None:
+    def show(self, phase: str, reading: Reading, verdict: Sequence[str] = ()) -> None:
         """How things are, when that is due: `per_s` are frames since the time before."""
         now = time.monotonic()
         if now < self._due_s:
@@ -95,7 +96,7 @@ class JsonTalk:
         self._due_s = now + _EVERY_S
         stages = [_moment(w, self._before.get(w.name)) for w in reading.workers]
         self._before = {w.name: w for w in reading.workers}
-        self.say("info", phase, phase=phase, stages=stages)
+        self.say("info", phase, phase=phase, stages=stages, verdict=list(verdict))
 
     def ledger(self, reading: Reading) -> None:
         """One object per edge and stream."""

@@ -12,6 +12,7 @@ secrets       which values are secrets, and what is shown instead
 writing       values -> YAML
 written       a pipeline -> YAML, as it was written
 operation     `inputs:` and `run:`
+http          `http:`, the page of a run
 validate      tree -> spec
 schema        the JSON schema of it all, for editors
 """

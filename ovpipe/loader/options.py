@@ -279,9 +279,14 @@ def unusable(cls: type[Stage], reserved: tuple[str, ...]) -> str:
 
 def missing(cls: type[Stage]) -> list[str]:
     """What is to be installed before the stage can run."""
+    return not_installed(cls.requires)
+
+
+def not_installed(modules: Mapping[str, str]) -> list[str]:
+    """What is to be installed: by module, the extra that brings it."""
     return [
         f"needs the package '{module}': pip install 'ovpipe[{extra}]'"
-        for module, extra in cls.requires.items()
+        for module, extra in modules.items()
         if not _installed(module)
     ]
 

@@ -28,6 +28,11 @@ class Reading:
         self._unset: set[str] = set()  # paths that have no value: nothing more is said of them
         self._room = MAX_TEXT
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Those found so far."""
+        return tuple(self._problems)
+
     def tell(self, where: Node | Place, path: str, message: str, hint: str = "") -> None:
         """Note a problem."""
         if path in self._unset:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from ovpipe.loader.card import VARIABLE, card, loose
+from ovpipe.loader.http import DEFAULT_LISTEN
 from ovpipe.loader.operation import MAX_DEPTH_OF_EDGE, MAX_REPLICAS
 from ovpipe.loader.validate import MAX_STAGES, NAME, PIPELINE_NAME
 from ovpipe.spec import (
@@ -51,6 +52,7 @@ def schema(more: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
                     "description": "what `ps`, `top` and `stop` call it; else the file's name",
                 }
             ),
+            "http": _http(),
             "stages": {
                 "type": "object",
                 "description": "the graph, stage by stage",
@@ -78,6 +80,24 @@ def schema(more: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
             "input": {"anyOf": [{"type": "string"}, _input()]},
             **{f"options.{kind}": told["schema"] for kind, told in cards.items()},
         },
+    }
+
+
+def _http() -> dict[str, Any]:
+    must_know = "what visitors must know; needed beyond this machine"
+    return {
+        "type": "object",
+        "description": "a page that shows the run",
+        "properties": {
+            "listen": {"type": "string", "description": "HOST:PORT", "default": DEFAULT_LISTEN},
+            "token": {"type": "string", "description": must_know},
+            "hosts": {
+                "description": "other names under which visitors ask for it",
+                "type": "array",
+                "items": {"type": "string"},
+            },
+        },
+        "additionalProperties": False,
     }
 
 
@@ -127,11 +147,18 @@ def _reserved() -> dict[str, Any]:
             ],
         },
         "for_each": {
-            "type": "object",
-            "description": "streams of a producer: a name each, and its own options",
-            "minProperties": 1,
-            "propertyNames": {"pattern": f"^{NAME.pattern}$"},
-            "additionalProperties": {"type": ["object", "null"]},
+            "description": "streams of a producer: a name each, and its own options; or names "
+            "and ranges as {01..40}, with {key} in the options",
+            "anyOf": [
+                {
+                    "type": "object",
+                    "minProperties": 1,
+                    "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+                    "additionalProperties": {"type": ["object", "null"]},
+                },
+                {"type": ["string", "integer"]},
+                {"type": "array", "minItems": 1, "items": {"type": ["string", "integer"]}},
+            ],
         },
         "run": {
             "type": "object",

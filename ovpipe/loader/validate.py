@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from ovpipe.loader.http import http
 from ovpipe.loader.kinds import STAGE_KEYS, Answer, Question, answers
 from ovpipe.loader.operation import inputs, run
 from ovpipe.loader.options import UNKNOWN_KEY, Fault, near
 from ovpipe.loader.reading import Reading
+from ovpipe.loader.streams import expand, filled
 from ovpipe.loader.tree import Node
 from ovpipe.spec import InputSpec, PipelineSpec, Place, RunSpec, StageSpec
 
-TOP_KEYS = ("version", "name", "stages")
+TOP_KEYS = ("version", "name", "http", "stages")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PIPELINE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MAX_STAGES = 500
@@ -32,6 +34,8 @@ class _Draft:
     kind: str
     options: dict[str, Node]
     for_each: Node | None = None
+    numbers: dict[str, str] | None = None
+    """Of the streams of a `for_each` that only names them."""
     inputs: tuple[InputSpec, ...] | None = None
     run: RunSpec = field(default_factory=RunSpec)
     description: str = ""
@@ -57,6 +61,7 @@ class Validator:
         if isinstance(root.value, dict):
             self._version(root)
         name = self._name(top, default_name)
+        page = http(self._reading, top["http"]) if "http" in top else None
         drafts: list[_Draft] = []
         off: set[str] = set()
         stages: dict[str, Node] = {}
@@ -72,7 +77,7 @@ class Validator:
         self._references(drafts, stages, off)
         specs = self._finish(drafts)
         self._reading.finish()
-        return PipelineSpec(name, tuple(specs), self._folder, self._file)
+        return PipelineSpec(name, tuple(specs), self._folder, self._file, page)
 
     def stage(self, name: str, node: Node) -> StageSpec:
         """One stage alone; its inputs may be stages that are not here. Raises ConfigError."""
@@ -136,8 +141,41 @@ class Validator:
         if "run" in entries:
             draft.run = run(self._reading, entries["run"], f"{path}.run")
         if "for_each" in entries:
-            draft.for_each = self._for_each(entries["for_each"], f"{path}.for_each")
+            each: Node | None = entries["for_each"]
+            if each is not None and isinstance(each.value, str | int | list):
+                each, draft.numbers = self._named(each, f"{path}.for_each")
+            if each is not None:
+                draft.for_each = self._for_each(each, f"{path}.for_each")
         drafts.append(draft)
+
+    def _named(self, node: Node, path: str) -> tuple[Node | None, dict[str, str]]:
+        """A `for_each` of names and ranges as a mapping, and the number in each name."""
+        items = node.value if isinstance(node.value, list) else [node]
+        numbers: dict[str, str] = {}
+        streams: dict[str, Node] = {}
+        places: dict[str, Place] = {}
+        found = len(self._reading.problems)
+        for i, item in enumerate(items):
+            where = f"{path}[{i}]" if isinstance(node.value, list) else path
+            text = self._plain(item, where)
+            if isinstance(text, int) and not isinstance(text, bool):
+                text = item.text  # 01 is a name here
+            if not isinstance(text, str):
+                self._tell(item, where, "must be a mapping, a name, or a list of names")
+                continue
+            try:
+                names = expand(text, MAX_STAGES)
+            except ValueError as error:
+                self._tell(item, where, str(error))
+                continue
+            for name, number in names.items():
+                if name in streams:
+                    self._tell(item, where, f"stream '{name}' is named twice")
+                streams[name], places[name] = Node({}, item.place), item.place
+                numbers[name] = number
+        if len(self._reading.problems) > found:
+            return None, numbers
+        return Node(streams, node.place, keys=places), numbers
 
     def _for_each(self, node: Node, path: str) -> Node | None:
         entries = self._reading.mapping(node, path, "a name for each stream")
@@ -192,6 +230,14 @@ class Validator:
         shared = {k: self._plain(v, f"{path}.{k}") for k, v in draft.options.items()}
         if draft.for_each is None:
             return {"": shared}
+        if draft.numbers is not None:
+            return {
+                stream: {
+                    k: filled(node, shared[k], {"key": stream, "n": number}, self._private)
+                    for k, node in draft.options.items()
+                }
+                for stream, number in draft.numbers.items()
+            }
         each = self._plain(draft.for_each, f"{path}.for_each")
         return {stream: {**shared, **own} for stream, own in each.items()}
 

@@ -29,7 +29,7 @@ from ovpipe.pipeline.reader import Reader
 from ovpipe.pipeline.run import Run
 from ovpipe.pipeline.source import Pushed, Source, as_frame
 from ovpipe.pipeline.stats import EMPTY, Stats, stats_of
-from ovpipe.spec import WhenFull
+from ovpipe.spec import Placement, WhenFull
 
 DRAIN_TIMEOUT_S = 8.0
 
@@ -252,9 +252,11 @@ class Pipeline(Blueprint):
 
     # -- life ----------------------------------------------------------------------------
 
-    def start(self) -> Pipeline:
+    def start(self, placement: Placement = "process") -> Pipeline:
         """Start all processes; returns when all stages are open. Idempotent.
 
+        placement: `inline` runs everything on threads of this process instead, for a debugger or a
+        test: whatever ends a stage's process would end this one, and none of it can be killed.
         Raises what kept a stage from opening: PreflightError, StageError.
         """
         if self._forget is not None:
@@ -272,7 +274,7 @@ class Pipeline(Blueprint):
             self._entrance.open(graph)
             members = {**self._exits, **self._entrance.members}
             run = self._run = Run(self._drain_timeout_s)
-            channels = run.start(graph, members)
+            channels = run.start(graph, members, placement)
             forget = weakref.finalize(self, run.abandon)
             try:
                 for name, member in members.items():
@@ -290,9 +292,9 @@ class Pipeline(Blueprint):
             self._forget = forget
         return self
 
-    def run(self) -> None:
+    def run(self, placement: Placement = "process") -> None:
         """Start, and wait for the end of all streams. Raises what made the pipeline fail."""
-        self.start()
+        self.start(placement)
         self.wait()
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -19,10 +19,15 @@ from typing import Any, Literal
 
 from ovpipe.errors import OvpipeError, PipelineClosed, StageError, WireError, from_json
 from ovpipe.graph import Graph
+from ovpipe.spec import Placement
+from ovpipe.supervisor.threads import SupervisorThread
 from ovpipe.transport import control
 
 _ANSWER_S = 10.0
 _END_MARGIN_S = 10.0
+
+
+_Supervisor = subprocess.Popen[bytes] | SupervisorThread
 
 
 class Run:
@@ -36,39 +41,32 @@ class Run:
         self.reading: dict[str, Any] | None = None
         self._drain_timeout_s = drain_timeout_s
         self._channel: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: _Supervisor | None = None
         self._saying = threading.Lock()
         self._news = threading.Condition()
         self._asked = 0
         self._answers: dict[int, dict[str, Any]] = {}
 
-    def start(self, graph: Graph, members: Iterable[str]) -> dict[str, socket.socket]:
+    def start(
+        self, graph: Graph, members: Iterable[str], placement: Placement
+    ) -> dict[str, socket.socket]:
         """Start the supervisor; returns our ends of the channels of its external members."""
         ours, theirs = control.pair()
         pairs = {name: control.pair() for name in members}
-        fds = {name: end.fileno() for name, (_, end) in pairs.items()}
         self._channel = ours
         _runs.add(self)
+        ends = {name: end for name, (_, end) in pairs.items()}
         try:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable, "-P", "-m", "ovpipe.supervisor", str(theirs.fileno()),
-                    *(f"{name}={fd}" for name, fd in fds.items()),
-                ],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *fds.values()),
-                process_group=0,
-            )  # fmt: skip
+            if placement == "inline":
+                self._process = SupervisorThread(theirs, ends)
+            else:
+                self._process = _supervisor(theirs, ends)
         except OSError:
             self._let_go()
             for end, _ in pairs.values():
                 end.close()
             self.ended.set()
             raise
-        finally:
-            theirs.close()
-            for _, end in pairs.values():
-                end.close()
         threading.Thread(
             target=self._listen, args=(ours, self._process), name="ovpipe-host", daemon=True
         ).start()
@@ -76,7 +74,7 @@ class Run:
         self._say({"t": "graph", "graph": graph.to_json(), "drain_timeout_s": timeout_s})
         return {name: end for name, (end, _) in pairs.items()}
 
-    def _listen(self, channel: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    def _listen(self, channel: socket.socket, process: _Supervisor) -> None:
         ended = None
         with suppress(OSError, WireError):
             while (message := control.hear(channel)) is not None:
@@ -157,6 +155,23 @@ class Run:
         self.errors = [StageError("supervisor", "the pipeline belongs to the process that forked")]
         self.ended = threading.Event()  # the old one's lock may be held by a thread of the parent
         self.ended.set()
+
+
+def _supervisor(host: socket.socket, externals: dict[str, socket.socket]) -> _Supervisor:
+    fds = {name: end.fileno() for name, end in externals.items()}
+    try:
+        return subprocess.Popen(
+            [
+                sys.executable, "-P", "-m", "ovpipe.supervisor", str(host.fileno()),
+                *(f"{name}={fd}" for name, fd in fds.items()),
+            ],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(host.fileno(), *fds.values()),
+            process_group=0,
+        )  # fmt: skip
+    finally:
+        for end in (host, *externals.values()):
+            end.close()
 
 
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()

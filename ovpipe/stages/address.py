@@ -35,6 +35,9 @@ _NETWORK = (
 )
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(file):")
 _DEVICE = re.compile(r"/dev/(video|v4l/)")
+SPARE_S = 0.5
+"""Who reads is to see the silence first: at its own limit FFmpeg hands out what its parser still
+had, and then waits for as long again."""
 _PROBE_US = 1_000_000  # how much of a live stream FFmpeg looks at before the first frame
 
 
@@ -128,7 +131,7 @@ def how_to_open(
     if source.device:
         return {"file": str(source.path), "format": "v4l2", "options": {**given, **options}}
     # FFmpeg's own time limits, by their names in each protocol; `timeout` makes RTMP listen.
-    micros = str(round(timeout_s * 1e6))
+    micros = str(round((timeout_s + SPARE_S) * 1e6))
     if source.scheme in ("rtsp", "rtsps"):
         given |= {"rtsp_transport": transport, "timeout": micros}
     elif source.scheme not in ("udp", "rtp"):

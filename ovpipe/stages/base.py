@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ovpipe.frame import Frame
+from ovpipe.stages.facts import Fact, merged
 
 Role = Literal["producer", "transform", "consumer"]
 Result = Frame | Iterable[Frame] | None
@@ -73,6 +74,11 @@ class Context(Protocol):
     def waiting(self) -> None:
         """Say, at each turn of a wait for its source, that a producer is idle and not hung."""
 
+    def report(self, facts: Mapping[str, Fact | None]) -> None:
+        """Say small things about this stage, as `{"device": "GPU"}`: they are seen wherever the
+        run is looked at, so there is no secret in them. None takes one away. Raises ValueError
+        for what is no fact."""
+
 
 class LocalContext:
     """The context of a stage that runs alone: loans are ordinary arrays."""
@@ -90,6 +96,7 @@ class LocalContext:
         self.inputs = inputs or {}
         self.stopping = False
         self.failed: dict[str, int] = {}
+        self.facts: dict[str, Fact] = {}
 
     def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
         return np.empty(shape, dtype)
@@ -102,6 +109,9 @@ class LocalContext:
 
     def waiting(self) -> None:
         pass
+
+    def report(self, facts: Mapping[str, Fact | None]) -> None:
+        self.facts = merged(self.facts, facts)
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))

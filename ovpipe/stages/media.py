@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ovpipe.errors import MissingExtra, PreflightError
 from ovpipe.frame import ImageFormat, Matrix
+from ovpipe.stages.address import SPARE_S
 
 STILLS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_SIDE = 16384
@@ -37,8 +38,11 @@ _NS = 10**9
 _PTS_LIMIT = 2**62
 
 
-def open_file(path: Path, still: bool, hardware: Any = None) -> Any:
-    """An av container of a file, with video to decode. PreflightError where it has none."""
+def open_file(path: Path, still: bool, hardware: Any = None, threads: int = 1) -> Any:
+    """An av container of a file, with video to decode. PreflightError where it has none.
+
+    `threads`: that decode a frame each.
+    """
     av = library()
     try:
         if still and path.stat().st_size > _MAX_IMAGE_FILE_BYTES:
@@ -58,7 +62,7 @@ def open_file(path: Path, still: bool, hardware: Any = None) -> Any:
             raise PreflightError(f"'{path}' is a playlist; give the videos that it names")
         if container.format.name in _NOT_VIDEO:
             raise unreadable(path, ValueError())
-        context = _video(container, f"'{path}'", 1 if still else 2)
+        context = _video(container, f"'{path}'", 1 if still else threads, "FRAME")
         if (context.width, context.height) == (0, 0):
             raise unreadable(path, ValueError())
         check_size(f"'{path}'", context.width, context.height)
@@ -72,7 +76,7 @@ def open_address(shown: str, how: dict[str, Any], timeout_s: float, hardware: An
     of the container lasts much longer than `timeout_s`.
     """
     av = library()
-    limits = (timeout_s, timeout_s)
+    limits = (timeout_s, timeout_s + SPARE_S)  # to open, to read
     container = av.open(**how, timeout=limits, hwaccel=hardware, **_tolerant(av))
     with _closed_on_error(container):
         context = _video(container, f"'{shown}'", 2)
@@ -96,7 +100,7 @@ def _closed_on_error(container: Any) -> Iterator[None]:
         raise
 
 
-def _video(container: Any, what: str, threads: int) -> Any:
+def _video(container: Any, what: str, threads: int, each: str = "SLICE") -> Any:
     """The codec context of the container's first video stream, made ready."""
     if not container.streams.video:
         raise PreflightError(f"no video stream in {what}; give a video or an image")
@@ -106,9 +110,9 @@ def _video(container: Any, what: str, threads: int) -> Any:
         raise PreflightError(
             f"no decoder for the video in {what}; convert it, to H.264 for example"
         )
-    # Threads per slice cost nothing where there are no slices; threads per frame cost 15 to 60 %
-    # more CPU, which the stages beside this one need.
-    stream.thread_type = "SLICE"
+    # Threads per slice cost nothing where there are no slices. Threads per frame keep each back for
+    # as many frames as there are threads, and cost some more CPU: for files alone.
+    stream.thread_type = "SLICE" if threads == 1 else each
     context.thread_count = threads
     context.options = {"max_pixels": str(MAX_PIXELS)}
     return context

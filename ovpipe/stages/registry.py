@@ -25,6 +25,7 @@ BUILT_IN: dict[str, str] = {
     "video": "ovpipe.stages.video:Video",
     "pipe": "ovpipe.stages.pipe:Pipe",
     "app": "ovpipe.stages.app:App",
+    "zmq-in": "ovpipe.stages.zmq_in:ZmqIn",
     "synthetic": "ovpipe.stages.synthetic:Synthetic",
     "infer": "ovpipe.stages.infer:Infer",
     "annotate": "ovpipe.stages.annotate:Annotate",
@@ -38,6 +39,7 @@ BUILT_IN: dict[str, str] = {
     "kafka": "ovpipe.stages.kafka:Kafka",
     "redis": "ovpipe.stages.redis:Redis",
     "join": "ovpipe.stages.join:Join",
+    "zmq-out": "ovpipe.stages.zmq_out:ZmqOut",
     "log": "ovpipe.stages.log:Log",
 }
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
 from ovpipe.errors import PreflightError
@@ -79,6 +79,9 @@ class Video(Producer):
         field(default_factory=dict)
     )
     hwaccel: Annotated[str, "decode with hardware: auto, cuda, vaapi, qsv ...; or none"] = "none"
+    threads: Annotated[
+        int, Ge(0), Le(16), "that decode a file, a frame each; 0: two, or one with `pace`"
+    ] = 0
     keyframes: Annotated[bool, "decode key frames only"] = False
     packets: Annotated[bool, "give the compressed packets along, for `record: original`"] = False
     fps: Annotated[float, Ge(0), "at most so many frames per second of video; 0: all"] = 0.0
@@ -153,7 +156,7 @@ class Video(Producer):
         if self._stills and self.packets:
             raise PreflightError(f"packets: '{path}' is no video, and has none; leave it out")
         if not path.is_dir():
-            self._first = open_file(path, self._stills, self._hardware)
+            self._first = self._file(path)
             if self._stills:
                 try:
                     next(self._first.decode(video=0))
@@ -247,6 +250,11 @@ class Video(Producer):
         except (self._errors, OSError, ValueError) as error:
             raise PreflightError(f"cannot read '{source.shown}': {reason(error)}") from None
 
+    def _file(self, path: Path) -> Any:
+        """The container of a local file."""
+        threads = self.threads or (1 if self.pace else 2)
+        return open_file(path, self._stills, self._hardware, threads)
+
     def _frames_of(self, path: Path | None) -> Iterator[Frame | None]:
         """Frames of a file, or of the address where there is none; None: one that is left out."""
         first, self._first = self._first, None
@@ -257,7 +265,7 @@ class Video(Producer):
             if path is None and first is None:
                 assert self._source is not None
                 first = self._opened(self._source)
-            container = first or open_file(cast(Path, path), self._stills, self._hardware)
+            container = first or self._file(cast(Path, path))
         except PreflightError:
             self._lost()
             return

@@ -2,8 +2,9 @@
 
 Law: nothing but the wish to stop, or the source's own end, ends it; no error of a connection gets
 out. A connection is closed before the next begins: sources are rebuilt, never re-armed. Each
-change of the camera's state is one line in the log `ovpipe.<stage>`, with the reason, and never a
-secret. While it waits it says so (`context.waiting`): a source that is away is no hung stage.
+change of the camera's state is one line in the log `ovpipe.<stage>` and a fact that is reported,
+with the reason, and never a secret. While it waits it says so (`context.waiting`): a source that
+is away is no hung stage.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ class Watch(Generic[Item]):
     def _count(self, connection: Connection[Item]) -> None:
         errors = connection.errors
         if errors > self._counted:
-            self._context.count_failed("decode_error", errors - self._counted)
+            reason = getattr(connection, "error_reason", "decode_error")
+            self._context.count_failed(reason, errors - self._counted)
             self._counted = errors
 
     def _tell(self) -> None:
@@ -131,6 +133,14 @@ class Watch(Generic[Item]):
         if told == self._told:
             return
         self._told = told
+        self._context.report(
+            {
+                "camera": camera.state,
+                "why": camera.why,
+                "since_ns": round(camera.since_s * 1e9),
+                "address": self._shown,
+            }
+        )
         wait = ""
         if camera.connect_at_s is not None:
             wait = f"; next attempt in {max(0.0, camera.connect_at_s - time.monotonic()):.1f} s"

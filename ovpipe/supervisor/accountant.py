@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ovpipe.errors import LedgerError
+from ovpipe.stages.facts import Fact
 from ovpipe.supervisor.launch import Plan
 from ovpipe.transport import ledger as l
+from ovpipe.transport.ages import plus, trimmed
 from ovpipe.transport.ledger import CODE, LinkLedger, Row
 from ovpipe.transport.pool import Mapping
 from ovpipe.transport.token import Tokens
@@ -36,7 +38,7 @@ class Account:
 
 @dataclass(frozen=True)
 class WorkerReading:
-    """What one worker was doing; times in ns since it started."""
+    """What one worker was doing; times in ns since it started. `facts`: its own words."""
 
     name: str
     stage: str
@@ -50,6 +52,23 @@ class WorkerReading:
     malformed: int
     restarts: int
     at_ns: int
+    facts: dict[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How frames of one stream travel on an edge. No part of the ledger's law.
+
+    `ages`: a histogram of capture to arrival (transport/ages.py). `in_flight` of `credits`: on the
+    links of this stream, frames of the other streams on them included.
+    """
+
+    source: str
+    target: str
+    stream: str
+    ages: tuple[int, ...]
+    in_flight: int
+    credits: int
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,7 @@ class Reading:
     at_ns: int
     accounts: tuple[Account, ...]
     workers: tuple[WorkerReading, ...] = field(default=())
+    flows: tuple[Flow, ...] = field(default=())
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,10 @@ class Held:
 
 
 class Accountant:
-    """Reads and closes the ledger of one run."""
+    """Reads and closes the ledger of one run.
+
+    `facts`: what each worker's process says of itself, by worker. `credits`: records by link.
+    """
 
     def __init__(self, plan: Plan, ledger_fd: int) -> None:
         self._plan = plan
@@ -79,9 +102,12 @@ class Accountant:
         self._words = mapping.words()
         self._tokens = Tokens(mapping.memory)
         self._links = [LinkLedger(self._words, plan.layout, x.index) for x in plan.links]
+        self.facts: dict[int, dict[str, Fact]] = {}
+        self.credits: dict[int, int] = {}
 
     def died(self, worker: int) -> str:
         """Finish the steps that it died in, on each of its links; what it was doing."""
+        self.facts.pop(worker, None)
         for link in self._plan.links:
             if link.sender == worker:
                 self._links[link.index].repair()
@@ -198,10 +224,12 @@ class Accountant:
     def read(self) -> Reading:
         """The whole ledger. Raises LedgerError where a row does not balance."""
         accounts: dict[tuple[int, int], Account] = {}
+        flows: dict[tuple[int, int], Flow] = {}
         edges = {edge.index: edge for edge in self._plan.graph.edges}
         for link in self._plan.links:
-            rows = self._links[link.index].read(self._copy(self._links[link.index]))
-            edge = edges[link.edge]
+            ledger, edge = self._links[link.index], edges[link.edge]
+            rows = ledger.read(self._copy(ledger))
+            in_flight, credits = sum(x.in_flight for x in rows), self.credits.get(link.index, 0)
             for stream in link.streams:
                 row = rows[stream]
                 name = self._plan.streams[stream]
@@ -209,7 +237,15 @@ class Accountant:
                     raise LedgerError(f"{edge.source} -> {edge.target}, stream {name}: {row}")
                 key = (link.edge, stream)
                 accounts[key] = _add(accounts.get(key), edge.source, edge.target, name, row)
-        return Reading(time.monotonic_ns(), tuple(accounts.values()), tuple(self._workers()))
+                ages = trimmed(ledger.ages(stream))
+                flow = Flow(edge.source, edge.target, name, ages, in_flight, credits)
+                flows[key] = _join(flows.get(key), flow)
+        return Reading(
+            time.monotonic_ns(),
+            tuple(accounts.values()),
+            tuple(self._workers()),
+            tuple(flows.values()),
+        )
 
     def _workers(self) -> list[WorkerReading]:
         w = self._words
@@ -230,6 +266,7 @@ class Accountant:
                     malformed=w[at + l.W_MALFORMED],
                     restarts=w[at + l.W_RESTARTS],
                     at_ns=time.monotonic_ns(),
+                    facts=self.facts.get(plan.index, {}),
                 )
             )
         return result
@@ -260,6 +297,18 @@ def _add(old: Account | None, source: str, target: str, stream: str, row: Row) -
         _sum(old.dropped, row.dropped),
         _sum(old.failed, row.failed),
         old.in_flight + row.in_flight,
+    )
+
+
+def _join(old: Flow | None, new: Flow) -> Flow:
+    """Two links of one edge, to two replicas or from two."""
+    if old is None:
+        return new
+    return replace(
+        old,
+        ages=plus(old.ages, new.ages),
+        in_flight=old.in_flight + new.in_flight,
+        credits=old.credits + new.credits,
     )
 
 

@@ -17,16 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from ovpipe.graph import Graph
-from ovpipe.supervisor.accountant import Account, Reading, WorkerReading
+from ovpipe.supervisor.accountant import Account, Flow, Reading, WorkerReading
+from ovpipe.supervisor.outlook import Outlook
 from ovpipe.supervisor.rundir import LOCK, base_folder
 
 _FILE = "status.json"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its bulletin says. `pid`: its supervisor's; `started_s`: by the wall's clock."""
+    """A run as its bulletin says. `pid`: its supervisor's; `started_s`: by the wall's clock.
+
+    `verdict`: what can be said of its last seconds (outlook.py), the most important first.
+    """
 
     name: str
     pid: int
@@ -34,6 +38,7 @@ class Run:
     started_s: float
     folder: Path
     reading: Reading
+    verdict: tuple[str, ...] = ()
 
     @property
     def here(self) -> bool:
@@ -46,12 +51,14 @@ class Bulletin:
 
     def __init__(self, graph: Graph, folder: Path) -> None:
         self._path = folder / _FILE
+        self._outlook = Outlook(graph)
         self._head = {"v": _VERSION, "name": graph.name, "pid": os.getpid(),
                       "started_s": time.time()}  # fmt: skip
 
     def post(self, phase: str, reading: Reading) -> None:
         """Say how things are now."""
-        text = json.dumps({**self._head, "phase": phase, "reading": asdict(reading)})
+        now = {"phase": phase, "reading": asdict(reading), "verdict": self._outlook.add(reading)}
+        text = json.dumps({**self._head, **now})
         new = self._path.with_suffix(".new")
         with suppress(OSError):
             new.write_text(text)
@@ -60,12 +67,17 @@ class Bulletin:
 
 def runs() -> list[Run]:
     """All runs of this user that are alive, by name. Raises PreflightError."""
-    found = []
-    for folder in base_folder().iterdir():
-        if folder.is_dir() and _held(folder / LOCK):
-            with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or another version
-                found.append(_run(folder, json.loads((folder / _FILE).read_text())))
+    found = filter(None, map(read_run, base_folder().iterdir()))
     return sorted(found, key=lambda run: (run.name, run.pid))
+
+
+def read_run(folder: Path) -> Run | None:
+    """The run of that folder; None where it is not alive, has said nothing yet, or in other words
+    than ours."""
+    if folder.is_dir() and _held(folder / LOCK):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return _run(folder, json.loads((folder / _FILE).read_text()))
+    return None
 
 
 def _held(lock: Path) -> bool:
@@ -92,5 +104,7 @@ def _run(folder: Path, said: dict[str, Any]) -> Run:
             reading["at_ns"],
             tuple(Account(**account) for account in reading["accounts"]),
             tuple(WorkerReading(**worker) for worker in reading["workers"]),
+            tuple(Flow(**{**flow, "ages": tuple(flow["ages"])}) for flow in reading["flows"]),
         ),
+        tuple(said["verdict"]),
     )  # fmt: skip

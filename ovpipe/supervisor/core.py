@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from ovpipe.errors import (
     DrainTimeout,
@@ -34,33 +34,35 @@ from ovpipe.errors import (
     to_json,
 )
 from ovpipe.graph import Graph
+from ovpipe.stages.facts import merged
 from ovpipe.supervisor.accountant import Accountant, Reading
+from ovpipe.supervisor.again import ask_to_leave
 from ovpipe.supervisor.bulletin import Bulletin
-from ovpipe.supervisor.crew import Crew
+from ovpipe.supervisor.crew import Crew, Home
+from ovpipe.supervisor.desk import Desk
 from ovpipe.supervisor.launch import make_plan
-from ovpipe.supervisor.outcome import Outcome
+from ovpipe.supervisor.outcome import Outcome, Phase
+from ovpipe.supervisor.page import Page
 from ovpipe.supervisor.post import Post, with_restarts
 from ovpipe.supervisor.preflight import check_application, check_open_files
-from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess
+from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess, Workplace
 from ovpipe.supervisor.restart import GiveUp
 from ovpipe.supervisor.rundir import RunDir
-from ovpipe.supervisor.watch import HangWatch, Reminder
+from ovpipe.supervisor.stuck import STACKS_S, Stuck
 from ovpipe.transport.pool import make_memfd
 
 DRAIN_TIMEOUT_S = 8.0
 _TICK_S = 0.5
-_STACKS_S = 1.0  # how long a worker that hangs may take to print its stacks
 _STACK = "most recent call first"
 _CLOSING_S = 2.0  # for the rest of a worker's stderr and control messages after its death
-
-Phase = Literal["starting", "running", "draining", "ending"]
 
 
 class Supervisor:
     """Runs one graph once. `on_running()` is called when all stages are open, `on_tick(phase,
     reading)` twice a second while it runs,
     `on_log(worker, line)` for each line that a worker writes to stderr. `externals`: the control
-    channels of stages that live in the embedding application, by name."""
+    channels of stages that live in the embedding application, by name. `home`: what the stages
+    that live together are started in."""
 
     def __init__(
         self,
@@ -71,24 +73,21 @@ class Supervisor:
         on_log: Callable[[str, str], None] | None = None,
         externals: Mapping[str, socket.socket] | None = None,
         on_running: Callable[[], None] | None = None,
+        home: Home = WorkerProcess,
     ) -> None:
         self.plan = make_plan(graph)
         self.phase: Phase = "starting"
         self._drain_timeout_s = drain_timeout_s
-        self._on_tick = on_tick
-        self._on_log = on_log
+        self._on_tick, self._on_log = on_tick, on_log
         self._on_running = on_running
         self._channels = dict(externals or {})
+        self._home = home
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._asked_drain = False
-        self._asked_kill = False
-        self._killed = False
+        self._asked_drain = self._asked_kill = self._killed = False
         self._error: OvpipeError | None = None
         self._others: list[OvpipeError] = []
         self._deadline_s = float("inf")
-        self._hangs = HangWatch({w.index: w.stall_timeout_s for w in self.plan.workers})
-        self._stalls = Reminder()
         check_application(self.plan, self._channels)
 
     # -- asked from outside --------------------------------------------------------------
@@ -106,6 +105,13 @@ class Supervisor:
     def reading(self) -> Reading:
         """How the run is now. Once its processes are being started; in any thread."""
         return self._accountant.read()
+
+    def restart(self, stage: str) -> None:
+        """Give a stage new processes, as somebody asks. Raises ConfigError, OvpipeError."""
+        if self.phase not in ("starting", "running") or self._asked_drain:
+            raise OvpipeError("the run is about to end")
+        ask_to_leave(self._crew, stage)
+        self._announce(f"stage '{stage}' is to be restarted, as asked for")
 
     def _poke(self) -> None:
         with suppress(BlockingIOError, OSError):
@@ -125,9 +131,16 @@ class Supervisor:
             ledger_fd = make_memfd("ovpipe-ledger", self.plan.layout.words * 8)
             closing.callback(os.close, ledger_fd)
             self._accountant = Accountant(self.plan, ledger_fd)
-            self._crew = Crew(self.plan, self._accountant, run_dir, ledger_fd, self._channels)
+            self._crew = Crew(
+                self.plan, self._accountant, run_dir, ledger_fd, self._channels, self._home
+            )
             closing.callback(self._crew.close)
+            self._stuck = Stuck(self._crew, self._accountant, self._announce)
             self._bulletin = Bulletin(self.plan.graph, run_dir.path)
+            self._desk = Desk(run_dir.path, self._selector, self.plan, self._crew.posts, self)
+            closing.callback(self._desk.close)
+            self._desk.open(self._announce)
+            self._page = closing.enter_context(Page(self.plan.graph, run_dir.path, self._announce))
             self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
             for post in self._crew.posts:
                 if post.plan.neighbour is None:
@@ -167,6 +180,8 @@ class Supervisor:
             if now >= next_tick:
                 next_tick = now + _TICK_S
                 self._look_after(now)
+                self._desk.tick(now)
+                self._page.look(now)
                 reading = self._accountant.read()
                 self._bulletin.post(self.phase, reading)
                 if self._on_tick is not None:
@@ -199,13 +214,13 @@ class Supervisor:
                 for each in self._crew.together(post):
                     each.start_by_s = float("inf")
                 late = self._crew.culprit(post.process)
-                self._condemn(
+                self._stuck.condemn(
                     late,
                     f"was not ready after {late.plan.start_timeout_s:g} s; if it needs "
                     f"longer to open, raise `run: {{start_timeout: ...}}`",
                 )
         if self.phase == "draining" and now > self._deadline_s:
-            alive = [p.plan for p in self._crew.posts if p.alive or p.pushes]
+            alive = self._crew.at_work()
             stuck = [p for p in alive if self._accountant.doing(p.index) != "draining"] or alive
             if self._error is None:
                 self._error = DrainTimeout(
@@ -238,8 +253,12 @@ class Supervisor:
                 self._fail(error)
 
     def _announce(self, text: str) -> None:
+        self._said("ovpipe", text)
+
+    def _said(self, worker: str, text: str) -> None:
+        self._desk.note(worker, text)
         if self._on_log is not None:
-            self._on_log("ovpipe", text)
+            self._on_log(worker, text)
 
     def _begin_drain(self, now: float) -> None:
         self.phase = "draining"
@@ -282,9 +301,11 @@ class Supervisor:
             if isinstance(member, ExternalMember):
                 self._external_left(post, member)
             return False
-        message, _ = received
+        message, fds = received
         kind = message.get("t")
-        if kind == "ready" and post.state == "starting":
+        if fds or kind == "seen":
+            self._desk.viewing.seen(post.plan.index, message, fds)
+        elif kind == "ready" and post.state == "starting":
             post.capacity = int(message["capacity"])
             post.frame_bytes = int(message.get("frame_bytes", 0))
             self._ready(post)
@@ -295,6 +316,9 @@ class Supervisor:
             except PreflightError as error:
                 self._fail(error)
                 member.say("no_pool")
+        elif kind == "facts":
+            with suppress(ValueError, AttributeError):
+                self._accountant.facts[post.plan.index] = merged({}, message.get("facts", {}))
         elif kind == "enough":
             self._announce(f"stage '{post.plan.name}' ends the run: {message.get('why')}")
             self._asked_drain = True
@@ -316,7 +340,7 @@ class Supervisor:
         if not member.finished and self.phase != "ending" and post.state != "gone":
             self._crew.dismiss(post, "link_lost", held=None)
 
-    def _log(self, worker: WorkerProcess) -> bool:
+    def _log(self, worker: Workplace) -> bool:
         """Pass on what a worker wrote to stderr; False where there was nothing."""
         try:
             lines = worker.read_stderr()
@@ -326,17 +350,16 @@ class Supervisor:
             self._unregister(worker.stderr)
             return False
         if worker.verdict and any(_STACK in line for line in lines):
-            worker.kill_at_s = min(worker.kill_at_s, time.monotonic() + _STACKS_S / 5)
-        if self._on_log is not None:
-            for line in lines:
-                self._on_log(worker.name, line)
+            worker.kill_at_s = min(worker.kill_at_s, time.monotonic() + STACKS_S / 5)
+        for line in lines:
+            self._said(worker.name, line)
         return True
 
-    def _tell_suppressed(self, worker: WorkerProcess) -> None:
+    def _tell_suppressed(self, worker: Workplace) -> None:
         if count := worker.turn():
             self._announce(f"{count} lines of stage '{worker.name}' suppressed")
 
-    def _bury(self, worker: WorkerProcess) -> None:
+    def _bury(self, worker: Workplace) -> None:
         """A process is dead: hear its last words, close its accounts, see who comes next."""
         worker.reap()
         last = time.monotonic() + _CLOSING_S
@@ -354,6 +377,7 @@ class Supervisor:
         worker.close()
         for post in posts:
             self._accountant.died(post.plan.index)
+            self._desk.viewing.died(post.plan.index)
         if worker.finished and worker.exit_status == 0:
             for post in posts:
                 self._crew.done(post)
@@ -373,7 +397,8 @@ class Supervisor:
         may = self.phase in ("starting", "running") and not self._asked_drain and not over
         decision = self._crew.judge(culprit, now, may)
         if isinstance(decision, GiveUp):
-            self._fail(with_restarts(decision))
+            if not (culprit.process and culprit.process.asked):
+                self._fail(with_restarts(decision))
             for post in posts:
                 if self.phase != "ending" and post.state != "gone":
                     self._crew.dismiss(post, "lost_in_transit", "stage_crash")
@@ -387,36 +412,10 @@ class Supervisor:
 
     def _look_after(self, now: float) -> None:
         """End what hangs; name what is stalled; say what was not shown."""
-        posts = self._crew.posts
-        for each in filter(None, {post.process for post in posts}):
+        for each in filter(None, {post.process for post in self._crew.posts}):
             self._tell_suppressed(each)
-        if self.phase != "running":
-            return
-        workers = [p for p in posts if p.state == "up" and p.process and not p.process.verdict]
-        signs = self._crew.signs(workers)
-        for index, seconds in self._hangs.look(now, signs).items():
-            post, doing = posts[index], signs[index][0]
-            if post.process is None or post.process.verdict:
-                continue  # another of the same process was found before it
-            self._announce(
-                f"stage '{post.plan.name}' hangs: no progress for {seconds:g} s while {doing}; "
-                f"if a frame may take longer, raise `run: {{stall_timeout: ...}}`"
-            )
-            self._condemn(post, f"made no progress for {seconds:g} s", hung=True)
-        for post in workers:
-            blocked = self._accountant.blocked(post.plan.index)
-            if blocked is not None and self._stalls.due(now, *blocked):
-                self._announce(self._crew.describe_stall(*blocked))
-
-    def _condemn(self, post: Post, verdict: str, *, hung: bool = False) -> None:
-        """End the process of a stage that does not get on; it is to say where it is before that."""
-        worker = post.process
-        assert worker is not None
-        worker.verdict, worker.hung, worker.accused = verdict, hung, post.plan.index
-        worker.kill_at_s = time.monotonic()
-        if self._accountant.doing(post.plan.index) != "starting":  # it knows the signal
-            worker.kill_at_s += _STACKS_S
-            worker.print_stacks()
+        if self.phase == "running":
+            self._stuck.look(now)
 
     def _unregister(self, thing: Any) -> None:
         with suppress(KeyError, ValueError):

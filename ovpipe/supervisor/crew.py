@@ -13,22 +13,25 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ovpipe.errors import OvpipeError, PreflightError, StageError
 from ovpipe.supervisor.accountant import Accountant
-from ovpipe.supervisor.launch import Plan
+from ovpipe.supervisor.launch import Plan, WorkerPlan
 from ovpipe.supervisor.pools import Pools
 from ovpipe.supervisor.post import Post
 from ovpipe.supervisor.preflight import Need, check_memory
-from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess
+from ovpipe.supervisor.process import ExternalMember, WorkerMember, Workplace
 from ovpipe.supervisor.restart import Again, GiveUp
 from ovpipe.supervisor.rundir import RunDir
 from ovpipe.transport.ledger import AWAY
 from ovpipe.transport.peers import Peer
 from ovpipe.transport.plan import Link
+
+Home = Callable[[Sequence[WorkerPlan]], Workplace]
+"""Starts what those who live together live in. Raises OSError."""
 
 
 class Crew:
@@ -41,6 +44,7 @@ class Crew:
         run_dir: RunDir,
         ledger_fd: int,
         channels: Mapping[str, socket.socket],
+        home: Home,
     ) -> None:
         self.plan = plan
         self.posts = [Post(worker) for worker in plan.workers]
@@ -49,6 +53,7 @@ class Crew:
         self._run_dir = run_dir
         self._ledger_fd = ledger_fd
         self._channels = channels
+        self._home = home
         self._links: list[Link] = []
         self._run = secrets.token_hex(8)
 
@@ -60,7 +65,7 @@ class Crew:
         """True where its holder may get a successor: all that live with it may."""
         return all(each.returns for each in self.together(post))
 
-    def culprit(self, process: WorkerProcess) -> Post:
+    def culprit(self, process: Workplace) -> Post:
         """Whose failure it was that a process is dead, of all that lived in it.
 
         Of whoever said so or was condemned, else of the one at work: who calls another waits.
@@ -99,7 +104,9 @@ class Crew:
         member = culprit.member
         assert isinstance(member, WorkerMember)
         cause = member.cause()
-        if not may or not self.returns(culprit):
+        if may and member.process.asked and not member.process.lasting:
+            return Again(0.0, 0, 0)
+        if not may or member.process.lasting or not self.returns(culprit):
             return GiveUp(cause, 0)
         never_ready = culprit.epoch == 0 and culprit.state == "starting"
         condemned = bool(member.process.verdict)
@@ -111,6 +118,8 @@ class Crew:
         member = culprit.member
         assert isinstance(member, WorkerMember)
         worker, cause = member.process, member.cause()
+        if worker.asked and member.failure is None:
+            return []  # that was said when it was asked for
         what = worker.describe_exit()
         if member.failure is not None and isinstance(cause, StageError):
             what = f"failed: {cause.cause}"
@@ -124,6 +133,12 @@ class Crew:
         if member.failure is None or not isinstance(cause, StageError):
             return [line]
         return [line, *cause.remote_traceback.splitlines()]
+
+    def at_work(self) -> list[WorkerPlan]:
+        """Those whose processes are alive; of those that share one, whoever is at work."""
+        processes = dict.fromkeys(p.process for p in self.posts if p.alive)
+        plans = [self.culprit(process).plan for process in processes if process is not None]
+        return plans + [post.plan for post in self.posts if post.pushes]
 
     def hire(self, posts: Sequence[Post]) -> None:
         """Give the posts of a process their first holders, or successors, the host's first.
@@ -146,7 +161,7 @@ class Crew:
             external = ExternalMember(plan, self._channels[plan.name])
             self._assign(posts[0], external, first_seq)
             return
-        process = WorkerProcess([post.plan for post in posts])
+        process = self._home([post.plan for post in posts])
         for post, member in zip(posts, process.members, strict=True):
             self._assign(post, member, first_seq)
 
@@ -185,6 +200,7 @@ class Crew:
             link.with_capacity(posts[link.receiver].capacity, self.returns(posts[link.receiver]))
             for link in self.plan.links
         ]
+        self._accountant.credits = {link.index: link.records for link in self._links}
         needs: list[Need] = []
         for post in posts:
             for link in self.plan.downstream(post.plan.index) if post.frame_bytes else ():

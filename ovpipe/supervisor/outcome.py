@@ -1,11 +1,14 @@
-"""How a run ended."""
+"""How a run is doing, in a word, and how it ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ovpipe.errors import OvpipeError
 from ovpipe.supervisor.accountant import Reading
+
+Phase = Literal["starting", "running", "draining", "ending"]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Literal
 
 from ovpipe.errors import OvpipeError, StageError
 from ovpipe.supervisor.launch import WorkerPlan
-from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess
+from ovpipe.supervisor.process import ExternalMember, WorkerMember, Workplace
 from ovpipe.supervisor.restart import GiveUp, Restarts
 
 State = Literal["new", "starting", "up", "away", "gone", "done"]
@@ -58,7 +58,7 @@ class Post:
         self.state = state
 
     @property
-    def process(self) -> WorkerProcess | None:
+    def process(self) -> Workplace | None:
         """The process that the post's holder lives in, where that is one of ours."""
         return self.member.process if isinstance(self.member, WorkerMember) else None
 

@@ -1,4 +1,4 @@
-"""One worker process: started, watched, ended; and what lives in it, reached by a channel each.
+"""Where stages live: a worker process, started, watched, ended; and its members, by a channel each.
 
 Law: started by exec from the supervisor's main thread, in a process group of its own (the
 terminal's Ctrl-C is the supervisor's business), with no descriptor but its ends of the control
@@ -14,10 +14,11 @@ import signal
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import IO, Any
 
 from ovpipe.errors import PreflightError, StageError
 from ovpipe.supervisor.launch import WorkerPlan
@@ -42,7 +43,7 @@ def _text(line: bytes) -> str:
 class WorkerMember:
     """A stage that lives in a worker process. `failure`: its own word about why it failed."""
 
-    def __init__(self, plan: WorkerPlan, process: WorkerProcess, channel: socket.socket) -> None:
+    def __init__(self, plan: WorkerPlan, process: Workplace, channel: socket.socket) -> None:
         self.plan = plan
         self.process = process
         self.channel = channel
@@ -69,12 +70,17 @@ class WorkerMember:
         return StageError(name, failure["cause"], failure["traceback"])
 
 
-class WorkerProcess:
-    """A started process, and the members that live in it, the host first.
+class Workplace(ABC):
+    """Where some members live, the host first.
 
     `verdict`: why the supervisor ends it, if it does, at `kill_at_s`; `hung`: because it does not
-    get on with its frames; `accused`: the worker that this is said of.
+    get on with its frames; `accused`: the worker that this is said of; `asked`: somebody asked for
+    its end, and for a successor; `lasting`: it could not be ended, so that nothing may take its
+    place. `pidfd` can be read once it is dead; `stderr`: what it writes.
     """
+
+    stderr: IO[bytes]
+    pidfd: int
 
     def __init__(self, plans: Sequence[WorkerPlan]) -> None:
         pairs = [control.pair() for _ in plans]
@@ -82,34 +88,12 @@ class WorkerProcess:
             WorkerMember(p, self, ours) for p, (ours, _) in zip(plans, pairs, strict=True)
         ]
         self.name = "+".join(plan.name for plan in plans)
-        theirs = [end for _, end in pairs]
-        fds = [end.fileno() for end in theirs]
-        with ExitStack() as closing:
-            for end in theirs:
-                closing.callback(end.close)
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",  # the current folder must not shadow installed packages
-                    "-m",
-                    "ovpipe.worker",
-                    ",".join(map(str, fds)),
-                    str(os.getpid()),
-                    self.name,  # for whoever lists processes
-                ],
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=fds,
-                env={**os.environ, **_ENVIRONMENT},
-                process_group=0,
-            )
-        assert self._process.stderr is not None
-        self.stderr = self._process.stderr
-        os.set_blocking(self.stderr.fileno(), False)
-        self.pidfd = os.pidfd_open(self._process.pid)
+        self._theirs = [end for _, end in pairs]
+        self.lasting = False
         self.verdict = ""
         self.hung = False
         self.accused: int | None = None
+        self.asked = False
         self.kill_at_s = float("inf")
         self.exit_status: int | None = None
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -118,9 +102,21 @@ class WorkerProcess:
         self._suppressed = 0
 
     @property
+    @abstractmethod
     def pid(self) -> int:
         """The process id."""
-        return self._process.pid
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it at once; harmless when it is dead."""
+
+    @abstractmethod
+    def print_stacks(self) -> None:
+        """Have it say where it is."""
+
+    @abstractmethod
+    def reap(self) -> int:
+        """Its exit status (negative: the signal), once it is dead."""
 
     @property
     def alive(self) -> bool:
@@ -155,24 +151,6 @@ class WorkerProcess:
         suppressed, self._suppressed, self._lines_left = self._suppressed, 0, _LINES_PER_TURN
         return suppressed
 
-    def kill(self) -> None:
-        """SIGKILL; harmless when it is dead."""
-        self._signal(signal.SIGKILL)
-
-    def print_stacks(self) -> None:
-        """Have it write the stacks of its threads to stderr. One that is stopped does not."""
-        self._signal(signal.SIGUSR1)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self.alive:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, number)
-
-    def reap(self) -> int:
-        """Its exit status (negative: the signal), once the pidfd says that it is dead."""
-        self.exit_status = self._process.wait()
-        return self.exit_status
-
     def describe_exit(self) -> str:
         """How it ended, in words."""
         status = self.exit_status
@@ -194,6 +172,60 @@ class WorkerProcess:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+
+
+class WorkerProcess(Workplace):
+    """A started process."""
+
+    def __init__(self, plans: Sequence[WorkerPlan]) -> None:
+        super().__init__(plans)
+        fds = [end.fileno() for end in self._theirs]
+        with ExitStack() as closing:
+            for end in self._theirs:
+                closing.callback(end.close)
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",  # the current folder must not shadow installed packages
+                    "-m",
+                    "ovpipe.worker",
+                    ",".join(map(str, fds)),
+                    str(os.getpid()),
+                    self.name,  # for whoever lists processes
+                ],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=fds,
+                env={**os.environ, **_ENVIRONMENT},
+                process_group=0,
+            )
+        assert self._process.stderr is not None
+        self.stderr = self._process.stderr
+        os.set_blocking(self.stderr.fileno(), False)
+        self.pidfd = os.pidfd_open(self._process.pid)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """SIGKILL; harmless when it is dead."""
+        self._signal(signal.SIGKILL)
+
+    def print_stacks(self) -> None:
+        """Have it write the stacks of its threads to stderr. One that is stopped does not."""
+        self._signal(signal.SIGUSR1)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.alive:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def reap(self) -> int:
+        """Its exit status (negative: the signal), once the pidfd says that it is dead."""
+        self.exit_status = self._process.wait()
+        return self.exit_status
 
 
 class ExternalMember:

@@ -56,6 +56,8 @@ def loads(reading: Reading) -> dict[str, Load]:
 def verdict(graph: Graph, reading: Reading, seconds: float, cpu: float | None = None) -> list[str]:
     """A few plain sentences, the most important first; empty where too little was measured.
 
+    reading, seconds: of the whole run, or of a part of it (rates.Interval).
+
     `cpu`: how busy all processors of the machine were meanwhile, 0 to 1.
     """
     of = loads(reading)
@@ -65,6 +67,8 @@ def verdict(graph: Graph, reading: Reading, seconds: float, cpu: float | None = 
     said = []
     if limit.busy >= SATURATED:
         said.append(_saturated(limit, of, graph))
+    elif (crowd := _crowded(of, graph)) is not None:
+        said.append(crowd)
     elif cpu is not None and cpu >= _CPU_SATURATED:
         said.append(
             f"the processors of this machine are saturated ({cpu:.0%}), no stage is by itself; the "
@@ -75,7 +79,8 @@ def verdict(graph: Graph, reading: Reading, seconds: float, cpu: float | None = 
             f"no stage is saturated; the busiest is {limit.stage} ({limit.busy:.0%}): "
             "the sources set the pace"
         )
-    return said + [line for account in reading.accounts for line in _losses(account, seconds)]
+    lost = [loss for account in reading.accounts for loss in _losses(account, seconds)]
+    return said + [line for _, line in sorted(lost, key=lambda loss: -loss[0])]
 
 
 def _spent(worker: WorkerReading) -> int:
@@ -98,6 +103,28 @@ def _saturated(limit: Load, of: dict[str, Load], graph: Graph) -> str:
     return f"{text}: {_advice(graph.stage(limit.stage), limit, graph)}"
 
 
+def _crowded(of: dict[str, Load], graph: Graph) -> str | None:
+    """Stages of one process that are no limit each, and together are."""
+    homes: dict[str, list[Load]] = {}
+    source = {edge.target: edge.source for edge in graph.edges}
+    for name, load in of.items():
+        home = name
+        while graph.stage(home).run.placement == "inline":
+            home = source[home]
+        homes.setdefault(home, []).append(load)
+    fullest = max(homes.values(), key=lambda loads: sum(load.busy for load in loads))
+    busy = sum(load.busy for load in fullest)
+    if len(fullest) == 1 or busy < SATURATED:
+        return None
+    names = ", ".join(f"{load.stage} ({load.busy:.0%})" for load in fullest)
+    guests = [load for load in fullest if graph.stage(load.stage).run.placement == "inline"]
+    most = max(guests, key=lambda load: load.busy).stage
+    return (
+        f"one process is saturated by its stages together (busy {busy:.0%} of its time): {names}; "
+        f"give {most} a process of its own, without `placement: inline`"
+    )
+
+
 def _upstream(stage: str, graph: Graph) -> list[str]:
     """All stages whose frames come to `stage`, the nearest first."""
     found: list[str] = []
@@ -117,12 +144,15 @@ def _advice(stage: Stage, limit: Load, graph: Graph) -> str:
     fewer = f"or lower the sources' fps to {each:.3g}" + (" each" if len(streams) > 1 else "")
     if stage.kind == "infer":
         return f"raise its jobs, take a faster device or a smaller model, {fewer}"
+    if stage.run.placement == "inline":
+        return f"make its work less, give it a process (leave out `placement: inline`), {fewer}"
     if stage.kind in ("join", "log", "jsonl", "csv", "images", "video-writer"):
         return f"make its work less, {fewer}"
     return f"make its work less, give it `replicas`, {fewer}"
 
 
-def _losses(account: Account, seconds: float) -> list[str]:
+def _losses(account: Account, seconds: float) -> list[tuple[int, str]]:
+    """How many frames, and the sentence about them, for each reason."""
     edge = f"{account.source} -> {account.target}"
     if account.stream != account.source:
         edge += f", stream {account.stream}"
@@ -132,7 +162,7 @@ def _losses(account: Account, seconds: float) -> list[str]:
             rate = f" ({count / seconds:.1f} /s)" if seconds > 0 else ""
             why = _WHY.get(reason, reason)
             of = f"{count} of {account.claimed} frames"
-            lines.append(f"{edge} {what} {of}{rate}: {why}")
+            lines.append((count, f"{edge} {what} {of}{rate}: {why}"))
     return lines
 
 

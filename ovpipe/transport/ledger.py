@@ -9,6 +9,8 @@ written as aligned 64-bit words:
         records     MAX_RECORDS x RECORD_WORDS: one per frame that may be in flight
         rows        one per stream: claimed, one counter per outcome, and whether its
                     receiver is through with the whole stream
+    ages            a histogram per link and stream (ages.py), written by the receiver alone;
+                    no part of the law
 
 States of a record, and who may store the next one:
 
@@ -36,6 +38,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from ovpipe.transport.ages import BUCKETS
 
 DELIVERED = 0
 DROPPED = ("no_slot", "queue_full", "stale", "policy_skip", "paused", "draining")
@@ -115,7 +119,7 @@ class Layout:
     @property
     def words(self) -> int:
         """Words of the whole ledger."""
-        return self.workers * WORKER_WORDS + self.links * self.link_words
+        return self.ages(self.links)
 
     def worker(self, index: int) -> int:
         """Address of a worker block."""
@@ -124,6 +128,10 @@ class Layout:
     def link(self, index: int) -> int:
         """Address of a link block."""
         return self.workers * WORKER_WORDS + index * self.link_words
+
+    def ages(self, link: int) -> int:
+        """Address of the histograms of a link, one per stream."""
+        return self.link(self.links) + link * self.streams * BUCKETS
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,7 @@ class LinkLedger:
         self.streams = layout.streams
         self.records = self.base + LINK_HEADER
         self._rows = self.records + MAX_RECORDS * RECORD_WORDS
+        self._ages = layout.ages(index)
 
     # -- steps: only the accountant ------------------------------------------------------
 
@@ -253,6 +262,10 @@ class LinkLedger:
                 count += 1
         return count
 
+    def count_age(self, stream: int, bucket: int) -> None:
+        """A frame was taken whose age falls into that bucket."""
+        self.words[self._ages + stream * BUCKETS + bucket] += 1
+
     def set_ended(self, stream: int) -> None:
         """The receiver is through with the whole stream, and has passed its end on."""
         self.words[self._rows + stream * ROW_WORDS + ROW_ENDED] = 1
@@ -289,6 +302,11 @@ class LinkLedger:
         return count
 
     # -- readings: anybody ----------------------------------------------------------------
+
+    def ages(self, stream: int) -> list[int]:
+        """The histogram of a stream."""
+        at = self._ages + stream * BUCKETS
+        return list(self.words[at : at + BUCKETS])
 
     def claimed(self, stream: int) -> int:
         """How many frames of a stream were ever claimed."""

@@ -4,9 +4,9 @@ A member is given one end of a control channel. It learns its assignment from th
 maps the ledger, binds its inbox, says `ready`, waits for `start`, and listens for the rest of
 its life on a thread of its own: pools, drain, dead peers, the end.
 
-    supervisor -> member   assign (+ ledger fd), pool (+ fd) or no_pool, start, drain, gone, back,
-                           bye
-    member -> supervisor   ready, pool, failed, finished
+    supervisor -> member   assign (+ ledger fd), pool (+ fd) or no_pool, start, drain, leave, look,
+                           gone, back, bye
+    member -> supervisor   ready, pool, facts, seen (+ fd), failed, finished
 
 Members of one process share the inbox of the first: whatever comes, wakes the one thread on which
 they all work.
@@ -28,6 +28,7 @@ from ovpipe.transport import control
 from ovpipe.transport.inbox import Inbox
 from ovpipe.transport.lease import Roots
 from ovpipe.transport.ledger import Layout
+from ovpipe.transport.look import Looks
 from ovpipe.transport.mail import Mail
 from ovpipe.transport.peers import Peers
 from ovpipe.transport.plan import Link
@@ -44,9 +45,10 @@ _NONE: Calls = {}
 class Member:
     """One member. `index` is its place among the run's workers.
 
-    `draining`: a drain was asked for, because of `errors` if there are any. `peers`: all workers of
-    the run, once it has started. `turns`: a replica's; None where there is one worker only.
-    `beyond`: every link that its frames can travel on, upstream first.
+    `draining`: a drain was asked for, because of `errors` if there are any; `leaving`: another
+    process is to take its place. `looks`: who wants to see its frames. `peers`: all workers of the
+    run, once it has started. `turns`: a replica's; None where there is one worker only. `beyond`:
+    every link that its frames can travel on, upstream first.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class Member:
         self.roots = Roots()
         self.draining = False
         self.errors: list[OvpipeError] = []
+        self.leaving = False
+        self.looks = Looks(lambda message, fds: control.send(channel, message, fds))
         self.peers = Peers([])
         self.turns: Turns | None = None
         self.beyond: list[Link] = []
@@ -121,6 +125,11 @@ class Member:
         elif kind == "drain":
             self.errors = [from_json(error) for error in message.get("errors", ())]
             self.draining = True
+        elif kind == "look":
+            self.looks.ask(message["stream"])
+            return
+        elif kind == "leave":
+            self.leaving = True
         elif kind == "gone" and self._start is not None:
             self.peers.leave(message["worker"], message["epoch"], message["returns"])
         elif kind == "back" and self._start is not None:
@@ -177,6 +186,7 @@ class Member:
             [self.shared.pool(number) for number in self._inherited],
             calls,
         )
+        sender.looks = self.looks
         if links["shared"]:
             self.turns = Turns(self.shared, self.inbox, self.peers, links["shared"])
         return receiver, sender, mail

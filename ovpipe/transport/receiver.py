@@ -13,10 +13,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ovpipe.detections import Detections
 from ovpipe.errors import WireError
 from ovpipe.frame import Frame
-from ovpipe.image import Image
+from ovpipe.transport.ages import bucket
 from ovpipe.transport.inbox import Inbox
 from ovpipe.transport.lease import Lease, Roots
 from ovpipe.transport.ledger import (
@@ -31,7 +30,8 @@ from ovpipe.transport.ledger import (
 from ovpipe.transport.peers import Departed, Peers
 from ovpipe.transport.plan import Link
 from ovpipe.transport.shared import SharedMemory
-from ovpipe.transport.wire import NO_PTS, Message
+from ovpipe.transport.unpack import frame_of
+from ovpipe.transport.wire import Message
 
 _STALE = CODE["stale"]
 _MALFORMED = CODE["malformed"]
@@ -215,7 +215,8 @@ class Receiver:
             return None
         ledger.hold(record, generation)
         words[self._shared.me + W_FRAMES_IN] += 1
-        words[self._shared.me + W_AGE_NS] = max(age, 0)
+        words[self._shared.me + W_AGE_NS] = age = max(age, 0)
+        ledger.count_age(message.stream, bucket(age))
         lease = Lease(
             lambda outcome: self._finish(inlet, record, generation, outcome), len(message.arrays)
         )
@@ -232,26 +233,7 @@ class Receiver:
             root.flags.writeable = False
             arrays[ref.name] = root.reshape(ref.shape)
             self._roots.add(root, ref.pool, ref.slot, lease.view_died)
-        meta = message.meta
-        image = None
-        if "i" in meta:
-            form, matrix, full_range = meta["i"]
-            image = Image(arrays.pop("image"), form, matrix, bool(full_range))
-        detections = Detections.from_wire(meta["d"]) if "d" in meta else None
-        users = meta.get("m", {})
-        if type(users) is not dict:
-            raise TypeError("metadata must be a dict")
-        return Frame(
-            image=image,
-            arrays=arrays,
-            detections=detections,
-            meta=users,
-            stream=self._streams[message.stream],
-            seq=message.seq,
-            pts_ns=None if message.pts_ns == NO_PTS else message.pts_ns,
-            captured_ns=message.captured_ns,
-            source=source,
-        )
+        return frame_of(message, arrays, self._streams[message.stream], source)
 
     def _finish(self, inlet: _Inlet, record: int, generation: int, outcome: int) -> None:
         inlet.ledger.finish(record, generation, outcome)

@@ -47,6 +47,7 @@ from ovpipe.transport.ledger import (
     W_STATE,
     W_WAITING,
 )
+from ovpipe.transport.look import Looks
 from ovpipe.transport.outlet import Outlet
 from ovpipe.transport.peers import Peers
 from ovpipe.transport.plan import Link
@@ -115,6 +116,7 @@ class Sender:
         self._slots = Slots(roots, below, request_pool, pools)
         self._pump = pump
         self._shares = Shares()
+        self.looks = Looks()
 
     def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """A writable array in a free slot. Raises FrameError where dtype cannot travel."""
@@ -160,6 +162,8 @@ class Sender:
                 array.flags.writeable = False  # published pixels do not change any more
             arrays.append(ArrayRef(name, *place, DTYPE_CODE[array.dtype], array.shape))
         body = encode_body(arrays, meta)
+        if self.looks.wanted:
+            self.looks.show(frame, stream, named, meta)
         refs = [a.pool << 32 | a.slot for a in arrays]
         for edge in self._edges:
             outlet, record = self._record(edge, stream)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import DTypeLike, NDArray
 
+from ovpipe.stages.facts import Fact
 from ovpipe.transport.ledger import CODE
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class WorkerContext:
 
     @property
     def stopping(self) -> bool:
-        return self._worker.member.draining
+        return self._worker.member.draining or self._worker.member.leaving
 
     def loan(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         return self._worker.sender.loan(shape, dtype)
@@ -40,3 +41,6 @@ class WorkerContext:
 
     def waiting(self) -> None:
         self._worker.waits()
+
+    def report(self, facts: Mapping[str, Fact | None]) -> None:
+        self._worker.facts.report(facts)

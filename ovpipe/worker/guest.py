@@ -36,6 +36,8 @@ class Guest(Worker):
         blaming(self.member, lambda: self._look_around(neighbour))
 
     def _look_around(self, neighbour: Sender) -> None:
+        if self.facts.late:
+            self.facts.catch_up()
         departed = self.member.peers.departed
         while departed:
             self._handle(departed.popleft())

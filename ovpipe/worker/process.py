@@ -21,7 +21,7 @@ from ovpipe.errors import PipelineClosed, PreflightError
 from ovpipe.transport.member import Member
 from ovpipe.worker.blame import Blamed, blaming
 from ovpipe.worker.guest import Guest
-from ovpipe.worker.run import SourceEnded, Worker
+from ovpipe.worker.run import Left, SourceEnded, Worker
 
 _MAX_TRACEBACK = 16_000
 
@@ -72,6 +72,8 @@ def run(members: Sequence[Member]) -> int:
     except PipelineClosed:
         return 1
     except Blamed as blamed:
+        if isinstance(blamed.cause, Left):
+            return 0
         _tell(blamed.member, blamed.cause)
         return 1
     except BaseException as error:  # noqa: BLE001 - of no stage in particular

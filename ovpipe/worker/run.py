@@ -17,9 +17,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ovpipe.errors import FrameError, OvpipeError, WireError
+from ovpipe.errors import FrameError, OvpipeError, PipelineClosed, WireError
 from ovpipe.frame import UNSET, Frame
 from ovpipe.stages.base import AsyncTransform, Consumer, Producer, Result, Stage, Transform
+from ovpipe.stages.facts import Facts
 from ovpipe.stages.registry import stage_class
 from ovpipe.transport import wire
 from ovpipe.transport.lease import Lease
@@ -55,6 +56,10 @@ class SourceEnded(OvpipeError):
     """A producer that is to be restarted always has no more frames."""
 
 
+class Left(OvpipeError):
+    """Another process is to take this one's place, as somebody asked for; nothing is in work."""
+
+
 class Worker:
     """Runs one stage. `guests`: those that read it and live in its process.
 
@@ -65,6 +70,7 @@ class Worker:
     def __init__(self, member: Member) -> None:
         self.member = member
         self.guests: list[Guest] = []
+        self.facts = Facts(lambda facts: member.say("facts", facts=facts))
         self.stream_index = {name: i for i, name in enumerate(member.streams)}
         self._words = member.shared.words
         self._me = member.shared.me
@@ -85,7 +91,8 @@ class Worker:
         """Make the stage and open it."""
         assignment = self.member.assignment
         self.member.shared.set_state(LOADING, time.monotonic_ns())
-        sys.path.insert(0, assignment["folder"])
+        if sys.path[:1] != [assignment["folder"]]:
+            sys.path.insert(0, assignment["folder"])
         stage = stage_class(assignment["kind"])(**assignment["options"])
         stage.bind(WorkerContext(self, assignment))
         self._stage = stage
@@ -147,6 +154,7 @@ class Worker:
     def waits(self) -> None:
         """A producer is at a turn of a wait for its source."""
         self.member.shared.set_state(IDLE, time.monotonic_ns())
+        self.facts.catch_up()
         if self.guests and threading.get_ident() == self._thread:
             self._attend_guests()
 
@@ -156,6 +164,7 @@ class Worker:
 
     def _pump(self, timeout_ms: int) -> None:
         """While this one waits for a credit: keep what comes, and see to the guests."""
+        self._look_up()
         self.mail.pump(timeout_ms)
         self._attend_guests()
 
@@ -168,7 +177,8 @@ class Worker:
         first = self._seq
         frames = iter(stage.frames())
         words, me = self._words, self._me
-        while not member.draining and self._left:
+        while not (member.draining or member.leaving) and self._left:
+            self._look_up()
             began, cpu = time.monotonic_ns(), time.process_time_ns()
             member.shared.set_state(WORKING, began)
             frame = next(frames, None)
@@ -191,7 +201,11 @@ class Worker:
             self._publish(frame, index)
             self.sender.prepare()
             self._attend_guests()
+            if self.facts.late:
+                self.facts.catch_up()
         del frames
+        if member.leaving and not member.draining and self._left:
+            raise Left("between two frames")
         if member.assignment["endless"] and not member.draining and self._left:
             raise SourceEnded("its frames ended")
         self.sender.end_of_stream(index)
@@ -205,6 +219,8 @@ class Worker:
 
     def _work(self) -> None:
         while not self.receiver.finished:
+            if self.member.leaving:
+                raise Left("between two frames")
             message = self._next()
             if message is not None:
                 self._handle(message)
@@ -270,7 +286,8 @@ class Worker:
                     unfinished += sum(job.frame is not None for job in jobs)
                 else:  # what only waits for its turn must not keep out the frame that has it
                     unfinished += sum(not job.done for job in jobs)
-            while waiting and (unfinished < capacity or _is_end(waiting[0])):
+            leaving = self.member.leaving  # nothing new, then; what waits is sent to a successor
+            while waiting and not leaving and (unfinished < capacity or _is_end(waiting[0])):
                 message = waiting.popleft()
                 if isinstance(message, Departed) or message.kind == wire.EOS:
                     for stream in self._ends(message):
@@ -286,6 +303,8 @@ class Worker:
                 continue
             if not pending and not waiting and self.receiver.finished:
                 return
+            if leaving and not pending:
+                raise Left("between two frames")
             working = any(not job.done for jobs in pending.values() for job in jobs)
             next_message = self._next(
                 idle=not working,
@@ -381,11 +400,14 @@ class Worker:
         self, idle: bool = True, starving: bool = True, timeout_ms: int = TICK_MS
     ) -> wire.Message | Departed | None:
         """What has come in, in order; None after a nudge or a while."""
+        self._look_up()
         self.sender.sync()
         self._attend_guests()
         if self.mail and starving:
             return self.mail.next(0)
         self.sender.prepare()
+        if self.facts.late:
+            self.facts.catch_up()
         began = time.monotonic_ns()
         self._words[self._me + W_BEAT] += 1
         if idle:
@@ -396,6 +418,14 @@ class Worker:
             time.monotonic_ns() - began
         )
         return message
+
+    def _look_up(self) -> None:
+        """Raises PipelineClosed where the supervisor does not want it to go on any more.
+
+        A process would have ended by then; a thread has to see for itself.
+        """
+        if self.member.lost:
+            raise PipelineClosed("the supervisor is gone")
 
     def _ends(self, message: wire.Message | Departed) -> list[int]:
         """The streams that have ended with a message, or a death."""

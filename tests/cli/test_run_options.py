@@ -31,7 +31,7 @@ def script(items, more=""):
         ("[frame, {drop: 2}]", ", repeat: true", {"decode_error": 4}),
         ("[{frame: 6}, {drop: 500}, frame]", "", {"decode_error": 1}),
         ("[{frame: 4}, {exit: 3}, {frame: 500}]", "", None),  # plays again after a restart
-        ("[frame]", ", run: {restart: always, max_restarts: 1000}", {}),
+        ("[{frame: 3}]", ", run: {restart: always, max_restarts: 1000}", {}),
     ],
     ids=["as many", "lost ones count", "no more than that", "restarted", "restarted always"],
 )

@@ -1,5 +1,6 @@
 """Every example runs and prints what it says."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,8 @@ CASES = {
 
 
 def test_no_example_is_left_out():
-    assert {p.name for p in EXAMPLES.glob("*.py")} == {*CASES, "mqtt_events.py"}
+    others = {"mqtt_events.py", "zmq_peer.py"}
+    assert {p.name for p in EXAMPLES.glob("*.py")} == {*CASES, *others}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -61,3 +63,28 @@ def test_mqtt_events(tmp_path):
         subscriber.close()
     finally:
         broker.close()
+
+
+def test_a_foreign_process_on_both_sides(tmp_path):
+    """Frames go in over ZeroMQ, through a stage, and out again."""
+    config = f"""\
+version: 1
+stages:
+  hall: {{kind: zmq-in, address: "ipc://{tmp_path}/in", live: false}}
+  out: {{kind: zmq-out, address: "ipc://{tmp_path}/out", timeout: 20s}}
+"""
+    (tmp_path / "c.yaml").write_text(config)
+    command = [sys.executable, "-m", "ovpipe", "run", "c.yaml", "--json"]
+    pipeline = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    places = [f"ipc://{tmp_path}/in", f"ipc://{tmp_path}/out", "5"]
+    ended = subprocess.run(
+        [sys.executable, str(EXAMPLES / "zmq_peer.py"), *places],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    said, told = pipeline.communicate(timeout=60)
+    assert pipeline.returncode == 0, told
+    assert ended.stdout.splitlines() == [f"ovpipe1/hall {i} (48, 64, 3) {i}" for i in range(5)]
+    (row,) = json.loads(said)["ledger"]
+    assert (row["claimed"], row["delivered"]) == (5, 5)

@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+import ovpipe
 from tests.support.placement import inlined
 from tests.support.processes import wait_for
 
@@ -24,6 +25,12 @@ def nothing_left(leak_check, monkeypatch):
 
 both = pytest.mark.parametrize("ovpipe_run", ["process", "inline"], indirect=True)
 """For tests of what holds wherever stages live: each in a process, and as few as there can be."""
+
+everywhere = pytest.mark.parametrize("ovpipe_run", ["process", "inline", "threads"], indirect=True)
+"""And all of them on threads of this process."""
+
+apart = pytest.mark.parametrize("ovpipe_run", ["process", "threads"], indirect=True)
+"""For tests in which a frame waits for its receiver: in front of a guest none does."""
 
 
 class Runs:
@@ -74,6 +81,20 @@ class Runs:
         return self.finish(self.start(stages, *arguments, **options))
 
 
+class RunsHere(Runs):
+    """The same runs, on threads of this process; none can be started and left to itself."""
+
+    def __call__(self, stages):
+        with ovpipe.Pipeline.from_yaml(self.config(stages)) as pipeline:
+            error = None
+            try:
+                pipeline.run(placement="inline")
+            except ovpipe.OvpipeError as raised:
+                error = raised
+        code = 0 if error is None else error.exit_code
+        return Ended(code, json.dumps({"ledger": pipeline.ledger}), f"error: {error}")
+
+
 def said(process):
     return process.log.read_text(errors="backslashreplace")
 
@@ -107,7 +128,8 @@ class Ended:
 
 @pytest.fixture
 def ovpipe_run(request, tmp_path, nothing_left):
-    runs = Runs(tmp_path, getattr(request, "param", "process") == "inline")
+    where = getattr(request, "param", "process")
+    runs = RunsHere(tmp_path) if where == "threads" else Runs(tmp_path, where == "inline")
     yield runs
     for process in runs.started:
         if process.poll() is None:

@@ -36,13 +36,13 @@ def servers(tmp_path):
 class Yard:
     """A run with some cameras, and what came of each."""
 
-    def __init__(self, ovpipe_run, folder, cameras, **options):
+    def __init__(self, ovpipe_run, folder, cameras, kind="video", **options):
         self.runs = ovpipe_run
         self.path = folder / "came"
         self.path.touch()
         self.process = ovpipe_run.start(
             {
-                "cam": {"kind": "video", "for_each": cameras, **options},
+                "cam": {"kind": kind, "for_each": cameras, **options},
                 "register": {
                     "kind": "tests.support.cameras:Register",
                     "inputs": {"from": "cam", "depth": 64},
@@ -186,3 +186,24 @@ def test_eight_cameras_of_one_kind(ovpipe_run, tmp_path, servers):
     ended = rows(yard.end())
     for name in names:
         yard.untouched(name, ended)
+
+
+def test_a_read_that_never_returns_is_ended_from_outside(ovpipe_run, tmp_path, servers):
+    """D03: silence is seen, the native call keeps to no limit, and so the worker is killed."""
+    server, marks = servers(), tmp_path / "marks"
+    marks.mkdir()
+    (marks / "good").touch()
+    cameras = {
+        name: {"url": server.url(f"/live/{name}"), "once": str(marks / name)}
+        for name in ("bad", "good")
+    }
+    kind = "tests.support.cameras:Numb"
+    yard = Yard(ovpipe_run, tmp_path, cameras, kind, timeout="500ms")
+    yard.until("bad", "stalled: no frame for 0.5 s")
+    wait_for(lambda: len(yard.came("bad")) > 10, "frames of the one that was killed")
+    yard.more("good")
+    ended = rows(yard.end())
+    assert "stage 'cam/bad' hangs: no progress for 5 s while idle" in ended.err
+    assert ended.err.count("restart 1/5") == 1
+    assert yard.came("bad")[:11] == [*range(10), 0]
+    yard.untouched("good", ended)

@@ -4,11 +4,12 @@ import itertools
 
 import pytest
 
-from tests.process.conftest import S, both
+from tests.process.conftest import S, apart, everywhere
 
 E = "tests.support.edges:"
 
 
+@apart
 @pytest.mark.parametrize("alive", [False, True])
 def test_drop_newest_keeps_the_oldest_and_counts_the_rest(ovpipe_run, tmp_path, alive):
     mark, seqs = tmp_path / "mark", tmp_path / "seqs"
@@ -28,6 +29,7 @@ def test_drop_newest_keeps_the_oldest_and_counts_the_rest(ovpipe_run, tmp_path, 
     assert seqs.read_text() == "0 1 2 3 4\n"
 
 
+@apart
 def test_drop_oldest_keeps_the_newest_and_counts_the_rest(ovpipe_run, tmp_path):
     mark, seqs = tmp_path / "mark", tmp_path / "seqs"
     stages = {
@@ -44,6 +46,7 @@ def test_drop_oldest_keeps_the_newest_and_counts_the_rest(ovpipe_run, tmp_path):
     assert len(seen) == 5
 
 
+@apart
 def test_one_edge_that_drops_takes_nothing_from_one_that_blocks(ovpipe_run, tmp_path):
     mark, seqs = tmp_path / "mark", tmp_path / "seqs"
     stages = {
@@ -63,6 +66,7 @@ def test_one_edge_that_drops_takes_nothing_from_one_that_blocks(ovpipe_run, tmp_
     assert seqs.read_text() == "0 1\n"
 
 
+@apart
 def test_below_a_live_source_nobody_is_waited_for_however_far_away(ovpipe_run, tmp_path):
     mark, seqs = tmp_path / "mark", tmp_path / "seqs"
     stages = {
@@ -83,7 +87,7 @@ def test_below_a_live_source_nobody_is_waited_for_however_far_away(ovpipe_run, t
     assert seqs.read_text().split()[-1] == "399", "the newest always arrives"
 
 
-@both
+@everywhere
 def test_a_file_beside_a_live_source_loses_nothing_on_its_own_edges(ovpipe_run):
     stages = {
         "live": {"kind": S + "LiveCount", "count": 500},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import S, T, both
+from tests.process.conftest import S, T, both, everywhere
 from tests.support.processes import wait_for
 
 COUNT = {"kind": S + "Count", "count": 300}
@@ -20,7 +20,7 @@ def graph(*middle, sink=None):
     return stages
 
 
-@both
+@everywhere
 @pytest.mark.parametrize(
     "middle",
     [
@@ -41,7 +41,7 @@ def test_all_frames_arrive_in_order_and_unchanged(ovpipe_run, middle, tmp_path):
     assert all(row["delivered"] == row["claimed"] == 300 for row in ended.ledger.values())
 
 
-@both
+@everywhere
 def test_fan_out_gives_every_receiver_every_frame(ovpipe_run, tmp_path):
     stages = graph(S + "Keep")
     stages["mid0"]["inputs"] = "src"
@@ -59,14 +59,14 @@ def test_fan_out_gives_every_receiver_every_frame(ovpipe_run, tmp_path):
     assert [(tmp_path / f"o{i}").read_text() for i in range(3)] == ["src 300 299\n"] * 3
 
 
-@both
+@everywhere
 def test_a_frame_that_ends_in_a_transform_was_delivered_to_it(ovpipe_run):
     ended = ovpipe_run(graph(S + "even")).balanced()
     assert ended.ledger["src", "mid0"]["delivered"] == 300
     assert ended.ledger["mid0", "sink"]["claimed"] == 150
 
 
-@both
+@everywhere
 def test_a_failing_frame_is_counted_and_the_rest_goes_on(ovpipe_run):
     ended = ovpipe_run(
         graph({"kind": T + "ScriptedTransform", "how": "frame_error", "every": 3})
@@ -102,7 +102,7 @@ def test_frames_older_than_max_age_are_dropped_as_stale(ovpipe_run):
     assert row["dropped"]["stale"] > 0
 
 
-@both
+@everywhere
 def test_each_stream_ends_for_itself(ovpipe_run, tmp_path):
     seen = tmp_path / "seen"
     stages = {

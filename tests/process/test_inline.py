@@ -10,7 +10,7 @@ import signal
 import pytest
 
 import ovpipe
-from tests.process.conftest import S, T, both, said
+from tests.process.conftest import S, T, both, everywhere, said
 from tests.support.processes import wait_for, worker_of, workers_of
 
 E = "tests.support.edges:"
@@ -68,7 +68,7 @@ def test_of_two_branches_one_is_a_guest_and_one_a_process(ovpipe_run, tmp_path):
         assert (tmp_path / name).read_text() == "src 300 299\n"
 
 
-@both
+@everywhere
 def test_a_stage_may_give_more_frames_than_it_gets(ovpipe_run, tmp_path):
     stages = {
         "src": {"kind": S + "Count", "count": 100},
@@ -82,7 +82,7 @@ def test_a_stage_may_give_more_frames_than_it_gets(ovpipe_run, tmp_path):
     assert (tmp_path / "seen").read_text() == "src 100 198\n"
 
 
-@both
+@everywhere
 def test_nobody_can_change_what_others_see(ovpipe_run):
     stages = {"src": {"kind": E + "Lists", "count": 50}}
     stages |= {name: {"kind": E + "Meddles", "inputs": "src"} for name in ("a", "b")}
@@ -256,6 +256,25 @@ def test_a_guest_that_hangs_is_named_and_its_host_is_not(ovpipe_run, tmp_path):
     assert "stage 'bad' hangs: no progress for 1 s while working" in ended.err
     assert ended.err.count(" hangs: ") == 1
     assert "in process" in ended.err  # its stacks
+
+
+def test_a_guest_that_ends_no_drain_is_named_alone(ovpipe_run):
+    stages = {
+        "src": ENDLESS,
+        "mid": {"kind": S + "tag"},
+        "deaf": inline(S + "Deaf", inputs="mid"),
+        "sink": inline(S + "Check", inputs="mid"),
+    }
+    stages["mid"]["inputs"] = "src"
+    process = ovpipe_run.start(stages, "--drain-timeout", "0.5")
+    ovpipe_run.until(process, "[mid+deaf+sink] deaf")
+    process.send_signal(signal.SIGTERM)
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 5
+    (told,) = [line for line in ended.err.splitlines() if "still running were: " in line]
+    assert "deaf" in told
+    assert not {"mid", "sink"} & set(told.partition("were: ")[2].replace(",", "").split())
+    assert ended.ledger["mid", "deaf"]["failed"]["drain_timeout"] > 0
 
 
 def test_a_guest_may_take_longer_for_a_frame_than_its_host_may(ovpipe_run):

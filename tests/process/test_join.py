@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import S, both
+from tests.process.conftest import S, everywhere
 
 E = "tests.support.edges:"
 
@@ -33,7 +33,7 @@ def noted(name):
 FAST, SLOW = {"kind": S + "tag"}, {"kind": E + "Slow"}
 
 
-@both
+@everywhere
 def test_each_frame_leaves_once_with_what_both_gave(ovpipe_run, tmp_path):
     seen = tmp_path / "seen"
     sink = {"kind": E + "Metas", "path": str(seen)}
@@ -163,7 +163,7 @@ def test_a_death_beside_or_at_the_join_leaves_the_ledger_exact(
         assert 0 < missing <= lost["a"] + lost["b"] + late < 60, ended.err
 
 
-@both
+@everywhere
 def test_frames_at_the_end_of_a_stream_come_before_its_end(ovpipe_run, tmp_path):
     seen = tmp_path / "seen"
     source = {"kind": S + "Count", "for_each": {"x": {"count": 5}, "y": {"count": 7}}}

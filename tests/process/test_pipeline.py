@@ -19,12 +19,20 @@ from tests.support.processes import open_fds, wait_for
 from tests.support.stages import number
 
 
+@pytest.fixture(params=["process", "inline"])
+def anywhere(request, monkeypatch):
+    """For what holds wherever a pipeline runs: in processes, and on threads of this one."""
+    for start in (ovpipe.Pipeline.start, ovpipe.Pipeline.run):
+        monkeypatch.setattr(start, "__defaults__", (request.param,))
+    return request.param
+
+
 def counting(count=50, **options):
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
     return pipeline.add("src", S + "Count", {"count": count, **options}).add("tag", S + "tag")
 
 
-def test_read_gives_every_frame_in_order():
+def test_read_gives_every_frame_in_order(anywhere):
     with counting() as pipeline:
         frames = [(f.seq, number(f), f.stream, f.meta["tag"]) for f in pipeline.read("tag")]
     assert frames == [(i, i, "src", "seen") for i in range(50)]
@@ -38,7 +46,7 @@ def test_from_yaml(tmp_path):
         assert [f.seq for f in pipeline.read("src")] == list(range(7))
 
 
-def test_two_readers_each_get_every_frame():
+def test_two_readers_each_get_every_frame(anywhere):
     pipeline = counting()
     with pipeline:
         one, two = pipeline.read("src", depth=50), pipeline.read("tag", depth=50)
@@ -46,28 +54,28 @@ def test_two_readers_each_get_every_frame():
     assert pairs == [(i, i) for i in range(50)]
 
 
-def test_kept_frames_keep_their_pixels():
+def test_kept_frames_keep_their_pixels(anywhere):
     with counting(count=60) as pipeline:
         reader = pipeline.read("src", depth=80)
         kept = list(reader)
     assert [number(f) for f in kept] == list(range(60))
 
 
-def test_a_view_is_read_only():
+def test_a_view_is_read_only(anywhere):
     with counting() as pipeline:
         frame = next(pipeline.read("src"))
         with pytest.raises(ValueError, match="read-only"):
             frame.arrays["x"][0, 0] = 1
 
 
-def test_leaving_early_ends_everything():
+def test_leaving_early_ends_everything(anywhere):
     with counting(count=10**9) as pipeline:
         for frame in pipeline.read("tag"):
             if frame.seq == 5:
                 break
 
 
-def test_an_exception_of_the_host_ends_everything_and_comes_through():
+def test_an_exception_of_the_host_ends_everything_and_comes_through(anywhere):
     def embedded():
         with counting(count=10**9) as pipeline:
             for _ in pipeline.read("tag"):
@@ -77,7 +85,7 @@ def test_an_exception_of_the_host_ends_everything_and_comes_through():
         embedded()
 
 
-def test_a_failing_stage_raises_with_cause_and_remote_traceback():
+def test_a_failing_stage_raises_with_cause_and_remote_traceback(anywhere):
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
     fault = {"how": "crash", "at": 5}
     pipeline.add("src", S + "Count")
@@ -110,7 +118,7 @@ def test_A11_the_application_is_told_the_true_cause(how, cause):
     assert (error.value.stage, error.value.cause) == ("bad", cause)
 
 
-def test_a_stage_that_cannot_open_raises_at_the_first_frame():
+def test_a_stage_that_cannot_open_raises_at_the_first_frame(anywhere):
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
     pipeline.add("src", S + "Count").add(
         "bad",
@@ -131,21 +139,21 @@ def test_unknown_stage_to_read():
         counting().read("nobody")
 
 
-def test_a_timeout_raises():
+def test_a_timeout_raises(anywhere):
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
     pipeline.add("src", S + "Endless").add("none", S + "Never")
     with pipeline, pytest.raises(TimeoutError):
         next(pipeline.read("none", timeout=0.3))
 
 
-def test_run_to_the_end_without_readers():
+def test_run_to_the_end_without_readers(anywhere):
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
     with pipeline:
         pipeline.add("src", S + "Count", {"count": 30}).add("sink", S + "Check").run()
     assert pipeline.ledger[0]["delivered"] == 30
 
 
-def test_drain_ends_an_endless_pipeline_well():
+def test_drain_ends_an_endless_pipeline_well(anywhere):
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
     pipeline.add("src", S + "Endless").add("sink", S + "Check")
     with pipeline:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import S, both
+from tests.process.conftest import S, everywhere
 from tests.support.processes import wait_for
 
 E = "tests.support.edges:"
@@ -23,7 +23,7 @@ def pools(process):
     return list(found.values())
 
 
-@both
+@everywhere
 @pytest.mark.parametrize("middle", [None, S + "tag", E + "copied_image"])
 def test_a_stream_that_changes_its_size_goes_on_and_old_views_stay(ovpipe_run, middle, tmp_path):
     sizes = tmp_path / "sizes"

@@ -7,8 +7,11 @@ import sys
 import pytest
 
 import ovpipe
+from ovpipe.cli.running import as_dict
+from ovpipe.supervisor.bulletin import runs
+from ovpipe.transport.ages import percentile_ns
 from tests.process.conftest import S
-from tests.support.processes import wait_for
+from tests.support.processes import wait_for, worker_of
 
 ENDLESS = {"src": {"kind": S + "Endless"}, "sink": {"kind": S + "Check"}}
 
@@ -19,8 +22,9 @@ def call(*arguments):
     )
 
 
-def moments(*arguments):
-    return [json.loads(line) for line in call("ps", "--json", *arguments).stdout.splitlines()]
+def moments():
+    """What `ps --json` prints."""
+    return [as_dict(run) for run in runs()]
 
 
 def flows():
@@ -29,10 +33,12 @@ def flows():
 
 def test_a_run_is_listed_shown_and_stopped(ovpipe_run):
     assert moments() == []
+    assert call("ps", "--json").stdout == ""
     process = ovpipe_run.start(ENDLESS)
     ovpipe_run.until(process, "under way")
     wait_for(flows, "a reading with frames")
-    (run,) = moments()
+    run = json.loads(call("ps", "--json").stdout)
+    assert run.keys() == moments()[0].keys()
     assert (run["name"], run["pid"], run["phase"]) == ("config-0", process.pid, "running")
     assert {stage["name"] for stage in run["stages"]} == {"src", "sink"}
     (row,) = run["ledger"]
@@ -105,3 +111,64 @@ def test_a_killed_run_is_not_listed(ovpipe_run):
     wait_for(lambda: moments() == [], "its end")
     assert "none" in call("stop").stderr
     assert ovpipe_run({"src": {"kind": S + "Count"}, "sink": {"kind": S + "Check"}}).code == 0
+
+
+def test_what_stages_say_of_themselves_is_seen(ovpipe_run):
+    """The state of each camera of a `for_each`, since when and why; gone with its process."""
+    size = {"kind": "pipe", "size": "8x8", "format": "gray", "timeout": "1s"}
+    cameras = {
+        "away": {"command": ["false", "the-password"]},
+        "good": {"command": ["sh", "-c", "while head -c 64 /dev/zero; do sleep 0.02; done"]},
+    }
+    process = ovpipe_run.start({"cam": {**size, "for_each": cameras}, "sink": {"kind": "log"}})
+
+    def facts():
+        stages = [stage for run in moments() for stage in run["stages"]]
+        return {stage["name"]: stage["facts"] for stage in stages}
+
+    wait_for(
+        lambda: (
+            facts().get("cam/good", {}).get("camera") == "streaming"
+            and facts()["cam/away"].get("why", "").startswith("the command ended")
+        ),
+        "both states",
+    )
+    (run,) = moments()
+    by_name = facts()
+    assert by_name["sink"] == {}
+    assert by_name["cam/away"]["camera"] == "connecting"
+    assert by_name["cam/away"]["address"] == "false"
+    assert 0 < by_name["cam/good"]["since_ns"] <= run["at_ns"]
+    assert "the-password" not in call("ps", "--json").stdout
+    worker = worker_of(process.pid, "cam/good")
+    worker.suspend()
+    worker.kill()
+    wait_for(lambda: facts()["cam/good"] == {}, "that its facts went with it")
+    wait_for(lambda: facts()["cam/good"].get("camera") == "streaming", "its successor's")
+    assert call("stop").returncode == 0
+    assert ovpipe_run.finish(process).balanced().code == 0
+
+
+def test_how_old_frames_are_is_measured_at_each_edge(ovpipe_run):
+    process = ovpipe_run.start(
+        {
+            "src": {"kind": "synthetic", "size": "64x48", "fps": 100},
+            "slow": {"kind": "tests.support.edges:Slow", "pause_s": 0.02},
+            "sink": {"kind": "tests.support.stages:Never"},
+        }
+    )
+    wait_for(lambda: all(s["delivered"] for r in moments() for s in r["ledger"]), "frames")
+    wait_for(lambda: any(sum(f["ages"]) for r in moments() for f in r["flows"]), "ages")
+    (run,) = moments()
+    first, second = run["flows"]
+    assert (first["source"], first["target"], first["stream"]) == ("src", "slow", "src")
+    assert second["source"] == "slow"
+    assert first["credits"] == 5  # four and the one in hand
+    assert 0 <= first["in_flight"] <= first["credits"]
+    # What arrives behind the slow stage is older than the time that it takes.
+    assert percentile_ns(second["ages"], 0.5) > 15e6
+    assert call("stop").returncode == 0
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 0
+    row = ended.ledger["src", "slow"]
+    assert sum(ended.summary["flows"][0]["ages"]) == row["delivered"]

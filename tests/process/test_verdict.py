@@ -2,6 +2,10 @@
 
 import pytest
 
+from ovpipe.supervisor.bulletin import runs
+from tests.process.test_running import call
+from tests.support.processes import wait_for
+
 K = "tests.support.slow:"
 SOURCE = {"kind": "synthetic", "size": "64x48", "count": 150}
 PASS = {"kind": "tests.support.stages:tag"}
@@ -44,3 +48,32 @@ def test_a_live_source_too_fast_for_what_is_behind_it(ovpipe_run):
     assert first.startswith("middle is saturated"), ended.err
     assert "lower the sources' fps to" in first
     assert any(line.startswith("cam -> middle") and "dropped" in line for line in rest), rest
+
+
+ENDLESS = {**SOURCE, "count": 0}
+
+
+def verdict_now():
+    return next((run.verdict for run in runs() if run.verdict), ())
+
+
+def test_the_limit_is_named_while_it_runs_and_again_when_it_is_another(ovpipe_run, tmp_path):
+    """Of the last seconds: what a stage did before does not count."""
+    slow = {"kind": K + "SlowWhile", "path": str(tmp_path / "slow")}
+    (tmp_path / "slow").touch()
+    cam = {**ENDLESS, "fps": 150, "live": True}
+    process = ovpipe_run.start({"cam": cam, "middle": slow, "log": {"kind": "log", "every": 1000}})
+    wait_for(lambda: verdict_now() and verdict_now()[0].startswith("middle is saturated"), "it")
+    first, loss, *_ = wait_for(lambda: len(verdict_now()) > 1 and verdict_now(), "the loss")
+    assert "or lower the sources' fps to" in first
+    assert loss.startswith("cam -> middle dropped ")
+    assert "/s): newer ones took their place" in loss
+    shown = call("top", "--once").stdout
+    assert "verdict: middle is saturated" in shown
+    assert "cam -> middle  cam" in shown
+    (tmp_path / "slow").unlink()
+    wait_for(lambda: "no stage is" in verdict_now()[0], "another verdict")
+    ovpipe_run.until(process, "verdict: middle is saturated")
+    assert call("stop").returncode == 0
+    ended = ovpipe_run.finish(process).balanced()
+    assert ended.code == 0, ended.err

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import ovpipe
-from tests.process.conftest import both
+from tests.process.conftest import both, everywhere
 from tests.support.data import need
 
 av = pytest.importorskip("av")
@@ -36,7 +36,7 @@ def made(folder, frames):
     return clip(folder / "clip.mp4", frames), ssd(folder, [row, end])
 
 
-@both
+@everywhere
 def test_a_clip_becomes_lines_and_a_film(ovpipe_run, tmp_path):
     video, model = made(tmp_path, 40)
     stages = {
@@ -85,7 +85,7 @@ def test_a_decoder_that_raises_fails_its_frames_only(ovpipe_run, tmp_path):
     assert [x["seq"] for x in lines(tmp_path / "out.jsonl")] == [i for i in range(30) if i % 5]
 
 
-@both
+@everywhere
 def test_results_leave_in_stream_order_with_many_jobs_and_streams(ovpipe_run, tmp_path):
     _, model = made(tmp_path, 5)
     stages = {

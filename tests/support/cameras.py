@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+from collections.abc import Iterator
+from typing import Any
+
 import ovpipe
+from ovpipe.stages.video import Video
 
 
 class Register(ovpipe.Consumer):
@@ -21,3 +27,24 @@ class Register(ovpipe.Consumer):
 
     def close(self) -> None:
         self.file.close()
+
+
+class Numb(Video):
+    """A camera of which one read never returns from native code, while there is no file `once`."""
+
+    once: str
+
+    def open(self) -> None:
+        import ovpipe.stages.feed as feed
+
+        super().open()
+        decoded = feed.pictures
+
+        def pictures(*given: Any, **named: Any) -> Iterator[Any]:
+            for i, picture in enumerate(decoded(*given, **named)):
+                if i == 10 and not os.path.exists(self.once):
+                    open(self.once, "w").close()
+                    ctypes.CDLL(None).sleep(3600)
+                yield picture
+
+        feed.pictures = pictures  # of this process alone

@@ -309,3 +309,15 @@ class Ticks(ovpipe.Transform):
 
     def end_of_stream(self, stream):
         return self.tick()
+
+
+class Sleeps(ovpipe.Transform):
+    """Sleeps over frame `at` until a file is there."""
+
+    at: int = 20
+    until: str = ""
+
+    def process(self, frame):
+        if frame.seq == self.at:
+            wait(self.until)
+        return frame

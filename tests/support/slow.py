@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -62,3 +63,14 @@ class SlowDevice(AsyncTransform):
     def submit(self, frame, done):
         self.pool.submit(lambda: (self.never.wait(_WORK_S), done()))
         return lambda: frame
+
+
+class SlowWhile(ovpipe.Transform):
+    """Computes something of each frame as long as there is such a file."""
+
+    path: str
+
+    def process(self, frame):
+        if os.path.exists(self.path):
+            work()
+        return frame

@@ -119,6 +119,23 @@ def tag(frame, text: str = "seen"):
     return frame.with_(meta={"tag": text})
 
 
+class Reports(ovpipe.Transform):
+    """Says with each frame how many there were."""
+
+    def process(self, frame):
+        self.context.report({"frames": frame.seq})
+        return frame
+
+
+class Finds(ovpipe.Transform):
+    """Gives each frame a detection, an array, and metadata that would clear a terminal."""
+
+    def process(self, frame):
+        found = ovpipe.Detections.of([[5, 6, 30, 40]], [0.9], [1], {1: "person"}, [7])
+        points = np.zeros((1, 17, 3), np.float32)
+        return frame.with_(detections=found, arrays={"keypoints": points}, meta={"odd": "\x1b[2J"})
+
+
 class Fails(ovpipe.Transform):
     """Every third frame fails, and only the frame."""
 

@@ -31,7 +31,7 @@ LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 FENCED = {
     "yaml": {"loader/tree.py", "loader/writing.py"},
     "pydantic": {"loader/options.py"},
-    "zmq": {"transport/inbox.py"},
+    "zmq": {"transport/inbox.py", "stages/zmq_socket.py"},
     "mmap": {"transport/pool.py"},
     "openvino": {"queue/", "stages/infer/"},
     "click": {"cli/"},

@@ -205,7 +205,11 @@ def moment(at_s, delivered, frames, cpu_s, dropped=0):
         worker("detect", frames, frames * 4, 0, 0, at=at),
         worker("b", frames // 2, 0, 0, frames * 4, at=at),
     )
-    return _Moment(Reading(at, accounts, workers), {"a": cpu_s, "detect": 3 * cpu_s, "b": 0.0})
+    return _Moment(
+        Reading(at, accounts, workers),
+        {"a": cpu_s, "detect": 3 * cpu_s, "b": 0.0},
+        (int(at_s), 2 * int(at_s)),
+    )
 
 
 def graph():

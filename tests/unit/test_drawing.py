@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ovpipe import drawing
 from ovpipe.graph import resolve
-from ovpipe.spec import InputSpec, PipelineSpec, StageSpec
+from ovpipe.spec import InputSpec, PipelineSpec, RunSpec, StageSpec
 
 SVG = "{http://www.w3.org/2000/svg}"
 EVIL = '<img src=x onerror="alert(1)">]'
@@ -100,3 +100,11 @@ def test_boxes_do_not_overlap_and_edges_stay_clear_of_them(drawn):
             assert 0 <= px <= view[2]
             assert 0 <= py <= view[3]
             assert not any(x < px < x + w and y < py < y + h for x, y, w, h in found)
+
+
+def test_who_lives_with_the_one_it_reads_is_told():
+    source = StageSpec("src", "video", "producer")
+    sink = StageSpec("z", "log", "consumer", run=RunSpec(placement="inline"))
+    text = drawing.as_text(graph(source, sink))
+    assert "z    log (consumer, inline)" in text
+    assert "src  video (producer)" in text

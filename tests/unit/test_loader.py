@@ -350,3 +350,77 @@ def test_sizes():
     assert size("640x480") == size([640, 480]) == (640, 480)
     with pytest.raises(ValueError, match="640x480"):
         size("640")
+
+
+def streams(for_each, **more):
+    lines = "".join(f"    {k}: {v}\n" for k, v in more.items())
+    spec = parse(
+        f"  cam:\n    kind: video\n    for_each: {for_each}\n{lines}  out: {{kind: log}}\n"
+    )
+    return spec.stages[0].for_each
+
+
+def test_forty_cameras_in_ten_lines():
+    text = """\
+version: 1
+name: yard
+stages:
+  cam:
+    kind: video
+    for_each: "{01..40}"
+    url: "rtsp://10.0.0.2/{key}"
+    fps: 10
+  detect: {kind: infer, inputs: cam, model: model.xml}
+  events: {kind: jsonl, inputs: detect, path: "-"}
+"""
+    assert len(text.splitlines()) == 10
+    (cam, *_) = loads(text, folder=Path(), environ={}).stages
+    assert list(cam.for_each) == [f"{i:02}" for i in range(1, 41)]
+    assert cam.for_each["07"] == {"url": "rtsp://10.0.0.2/07", "fps": 10.0}
+
+
+def test_streams_that_are_only_named():
+    found = streams(
+        "[gate, 'dock{8..11}', 7]", url='"rtsp://10.0.0.{n}/{key}"', options="{a: 'x{n}'}"
+    )
+    assert {key: own["url"] for key, own in found.items()} == {
+        "gate": "rtsp://10.0.0./gate", "dock8": "rtsp://10.0.0.8/dock8",
+        "dock9": "rtsp://10.0.0.9/dock9", "dock10": "rtsp://10.0.0.10/dock10",
+        "dock11": "rtsp://10.0.0.11/dock11", "7": "rtsp://10.0.0./7",
+    }  # fmt: skip
+    assert found["dock9"]["options"] == {"a": "x9"}
+    assert list(streams("cam{1..3}", url="a.mp4")) == ["cam1", "cam2", "cam3"]
+
+
+def test_what_comes_from_a_variable_is_not_filled_in():
+    body = """\
+  cam:
+    kind: video
+    for_each: [a, b]
+    url: "rtsp://10.0.0.2/{key}"
+    username: me
+    password: "${PASSWORD}"
+  out: {kind: log}
+"""
+    spec = parse(body, {"PASSWORD": "p{key}{n}"})
+    assert spec.stages[0].for_each["b"]["password"] == "p{key}{n}"
+
+
+@pytest.mark.parametrize(
+    ("for_each", "says"),
+    [
+        ("'cam{1..}'", "a range is written as cam{01..40}"),
+        ("'cam{9..1}'", "from a number to a greater one"),
+        ("'cam{1..999999}'", "more than 500 streams"),
+        ("['a{1..300}', 'b{1..300}']", "must name 1 to 500 streams"),
+        ("[a, b, a]", "stream 'a' is named twice"),
+        ("[a, [b]]", "for_each[1]: must be a mapping, a name, or a list of names"),
+        ("[]", "must name 1 to 500 streams"),
+        ("true", "must be a mapping, a name, or a list of names"),
+        ("'a b'", "a stream's name is 1 to 64 letters"),
+        ("'{1..3}/../x'", "a stream's name is 1 to 64 letters"),
+    ],
+)
+def test_names_and_ranges_that_cannot_be(for_each, says):
+    body = f"  cam: {{kind: video, for_each: {for_each}, url: a.mp4}}\n  out: {{kind: log}}\n"
+    assert says in problems(text(body))[0]

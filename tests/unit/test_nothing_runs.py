@@ -77,6 +77,8 @@ def test_J09_nothing_of_numpy_objects_travels():
 
 TELLS_DATES = {
     "ovpipe/supervisor/bulletin.py",
+    "ovpipe/supervisor/logbook.py",
+    "ovpipe/cli/asking.py",
     "ovpipe/cli/running.py",
     "ovpipe/cli/talk.py",
     "ovpipe/stages/images.py",

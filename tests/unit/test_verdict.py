@@ -114,3 +114,32 @@ def test_what_is_lost_is_told_with_place_rate_and_cause(tmp_path: Path) -> None:
         "slow -> out, stream cam dropped 1 of 70 frames (0.1 /s): they were older than the edge's "
         "`max_age` when their turn came (stale)",
     ]
+
+
+INLINE = """\
+  cam: {kind: synthetic}
+  slow: {kind: annotate, inputs: cam, run: {placement: inline}}
+  out: {kind: csv, path: '-', inputs: slow, run: {placement: inline}}
+"""
+
+
+def test_a_guest_that_is_the_limit_is_told_to_move_out(tmp_path: Path) -> None:
+    workers = worker("cam", 0.02, 0.95), worker("slow", 0.9, 0), worker("out", 0.05, 0)
+    (found,) = verdict(graph(tmp_path, INLINE), reading(*workers), 10.0)
+    assert found == (
+        "slow is saturated (busy 90% of its time, 100.0 /s) and holds back cam (blocked 95%): "
+        "make its work less, give it a process (leave out `placement: inline`), or lower the "
+        "sources' fps to 100"
+    )
+
+
+def test_stages_of_one_process_may_be_the_limit_together(tmp_path: Path) -> None:
+    workers = worker("cam", 0.3, 0.65), worker("slow", 0.5, 0.1), worker("out", 0.1, 0)
+    (found,) = verdict(graph(tmp_path, INLINE), reading(*workers), 10.0)
+    assert found == (
+        "one process is saturated by its stages together (busy 90% of its time): "
+        "cam (30%), slow (50%), out (10%); give slow a process of its own, without "
+        "`placement: inline`"
+    )
+    (apart,) = verdict(graph(tmp_path, CHAIN), reading(*workers), 10.0)
+    assert apart.startswith("no stage is saturated; the busiest is slow (50%)")

@@ -179,7 +179,9 @@ class Infer(Alone):
         def pool(blank: Any, pixels: str = "", batch: int = 1) -> Pool:
             compiled = compile_model(source, device, properties, picture, pixels, batch)
             try:
-                return Pool(compiled, self._requests(compiled), self._names, blank)
+                requests = self._requests(compiled)
+                self.context.report({"device": device, "requests": requests})
+                return Pool(compiled, requests, self._names, blank)
             except RuntimeError as error:
                 raise refused(source, device, error) from None
 
