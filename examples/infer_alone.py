@@ -7,7 +7,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
-from ovpipe.stages import Infer
+import ovpipe
 
 
 def tiny(folder: str) -> str:
@@ -23,7 +23,7 @@ def main() -> None:
     images = [np.full((480, 640, 3), i, np.uint8) for i in range(8)]
     with tempfile.TemporaryDirectory() as folder:
         model = sys.argv[1] if len(sys.argv) > 1 else tiny(folder)
-        with Infer(model=model, labels=["none", "thing"], cache="off") as detect:
+        with ovpipe.stages.Infer(model=model, labels=["none", "thing"], cache="off") as detect:
             for found in detect(images[0]):
                 print(found.label, round(found.score, 2), found.box)
             for i, detections in enumerate(detect.map(images)):

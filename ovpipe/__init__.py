@@ -68,6 +68,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("queue", "stages"):  # ovpipe.stages.Infer, without an import of its own
+        return importlib.import_module(f"ovpipe.{name}")
     if name not in _WHERE:
         raise AttributeError(f"module 'ovpipe' has no attribute '{name}'")
     value = getattr(importlib.import_module(_WHERE[name]), name)

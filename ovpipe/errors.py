@@ -16,6 +16,7 @@ Law: an error says what is wrong, where, and what to do, in one message without 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +104,8 @@ class LedgerError(OvpipeError):
 
 
 class FrameError(OvpipeError):
-    """Raised by a stage to fail the frame it works on; `reason` is one of ledger.FAILED."""
+    """This frame failed. Raised by a stage, `reason` is one of ledger.FAILED; raised for a frame
+    that an application waits for, any reason of the ledger, or "" where none is known."""
 
     def __init__(self, message: str, reason: str = "infer_error") -> None:
         self.reason = reason
@@ -131,9 +133,23 @@ def to_json(error: OvpipeError) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any]) -> OvpipeError:
-    """The inverse of to_json, as far as the receiver needs it."""
+    """The inverse of to_json, as far as the receiver needs it.
+
+    A remote traceback is a note, too, so that an error which nobody catches shows it.
+    """
     if values["type"] == "StageError":
-        return StageError(values["stage"], values["cause"], values["remote_traceback"])
+        error = StageError(values["stage"], values["cause"], values["remote_traceback"])
+        if error.remote_traceback:
+            text = error.remote_traceback.rstrip().replace("\n", "\n    ")
+            error.add_note(f"in the process of stage '{error.stage}':\n    {text}")
+        return error
     kinds = (PreflightError, DrainTimeout, LedgerError)
     kind = next((k for k in kinds if k.__name__ == values["type"]), OvpipeError)
     return kind(values["message"])
+
+
+def together(errors: Sequence[OvpipeError]) -> Exception | None:
+    """What to raise for all of `errors`: none, the one, or a group with the first cause first."""
+    if len(errors) < 2:
+        return errors[0] if errors else None
+    return ExceptionGroup(f"{len(errors)} failures, the first cause first", errors)

@@ -26,6 +26,9 @@ from ovpipe.spec import (
     WhenFull,
 )
 
+APP = "app"
+"""The kind of stages that live in the embedding application."""
+
 Role = Literal["producer", "transform", "consumer"]
 
 
@@ -95,6 +98,17 @@ class Graph:
                 return stage
         raise ConfigError([Problem(f"no stage '{name}'", hint=_hint(name, self.stages))])
 
+    def way(self, source: str, target: str) -> frozenset[int]:
+        """The indices of all edges on which a frame can travel from `source` to `target`."""
+        ahead, behind = {source}, {target}
+        for edge in self.edges:  # in topological order of their targets
+            if edge.source in ahead:
+                ahead.add(edge.target)
+        for edge in reversed(self.edges):
+            if edge.target in behind:
+                behind.add(edge.source)
+        return frozenset(e.index for e in self.edges if e.source in ahead and e.target in behind)
+
     def with_tap(
         self,
         source: str,
@@ -108,7 +122,7 @@ class Graph:
             raise ConfigError(f"stage '{source}' is a consumer: it gives no frames to read")
         if any(stage.name == name for stage in self.stages):
             raise ConfigError(f"there is already a stage '{name}'")
-        tap = Stage(name, "app", "consumer", (WorkerPlan(0, {}, None),), external=True)
+        tap = Stage(name, APP, "consumer", (WorkerPlan(0, {}, None),), external=True)
         streams, live = _carried(self.stage(source), self.edges)
         policy = when_full or _policy(live)
         max_age_s = _max_age_s(self.stage(source), live, policy, None)
@@ -284,6 +298,8 @@ def _homeless(
     source = by_name.get(entries[0].source) if entries else None
     if source is None:
         return ""  # that is told already
+    if source.kind == APP:
+        return f"'{source.name}' lives in the application, which runs no stages"
     if source.run.replicas > 1:
         return f"'{source.name}' has {source.run.replicas} replicas, each in a process of its own"
     if len(source.for_each or ()) > 1:
@@ -338,6 +354,7 @@ def _stage(spec: StageSpec) -> Stage:
         workers,
         spec.run,
         spec.live,
+        external=spec.kind == APP,
         description=spec.description,
     )
 

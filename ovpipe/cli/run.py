@@ -141,8 +141,8 @@ def _run(
     if outcome.error is None:
         for stream in _empty(graph, outcome.reading):
             talk.say("warning", f"stream '{stream}' gave no frame")
-    if outcome.error is not None:
-        _tell(talk, outcome.error)
+    for error in filter(None, (outcome.error, *outcome.others)):
+        _tell(talk, error)
     if json_:
         say(sys.stdout, json.dumps(as_json(graph.name, outcome, code, seconds, found)))
     return code

@@ -10,6 +10,7 @@ overrides     `--set` of the command line
 card          what people and editors are told of a kind
 secrets       which values are secrets, and what is shown instead
 writing       values -> YAML
+written       a pipeline -> YAML, as it was written
 operation     `inputs:` and `run:`
 http          `http:`, the page of a run
 validate      tree -> spec

@@ -1,4 +1,4 @@
-"""YAML text -> a tree of values, each with its place. The only file that knows yaml.
+"""YAML text <-> a tree of values, each with its place. The only file that knows yaml.
 
 The parser's events are composed here and not by the yaml package, since that builds objects
 from tags, expands aliases without bound, and lets the last of two equal keys win.
@@ -6,6 +6,7 @@ from tags, expands aliases without bound, and lets the last of two equal keys wi
 Law: `parse` gives a Node or raises ConfigError with a place; no text makes it run code, recurse
 deeper than MAX_DEPTH, or make more than MAX_NODES nodes or MAX_TEXT characters, aliases
 expanded. Scalars are those of YAML 1.2's core schema: `no`, `on` and `yes` are strings.
+`write` is the inverse, but for places: what `parse` makes of its text is the same tree.
 """
 
 from __future__ import annotations
@@ -98,6 +99,45 @@ def parse(text: str, file: str = "") -> Node:
         raise _wrong(f"not YAML: {str(error).splitlines()[0]}", Place(file, 1, 1)) from None
     except UnicodeEncodeError:  # a text from Python may hold halves of surrogate pairs
         raise _wrong("not YAML: not Unicode text", Place(file, 1, 1)) from None
+
+
+def write(root: Node) -> str:
+    """The text of a tree; a scalar stands there as it was written, `${VAR}` and all."""
+    events = [
+        yaml.StreamStartEvent(),
+        yaml.DocumentStartEvent(explicit=False),
+        *_events(root),
+        yaml.DocumentEndEvent(explicit=False),
+        yaml.StreamEndEvent(),
+    ]
+    return str(yaml.emit(events, allow_unicode=True, width=MAX_BYTES, Dumper=yaml.SafeDumper))
+
+
+def _events(node: Node) -> Iterator[Any]:
+    if isinstance(node.value, dict):
+        yield yaml.MappingStartEvent(None, None, True, flow_style=not node.value)
+        for key, value in node.value.items():
+            yield _scalar(key, plain=key.isprintable())
+            yield from _events(value)
+        yield yaml.MappingEndEvent()
+    elif isinstance(node.value, list):
+        leaves = not any(isinstance(item.value, dict | list) for item in node.value)
+        yield yaml.SequenceStartEvent(None, None, True, flow_style=leaves)
+        for item in node.value:
+            yield from _events(item)
+        yield yaml.SequenceEndEvent()
+    else:
+        yield _scalar(node.text, node.plain or _is_text(node.text))
+
+
+def _scalar(text: str, plain: bool) -> Any:
+    """The emitter quotes what could not be read as plain text; `plain`: it may be, else."""
+    return yaml.ScalarEvent(None, None, (True, True), text, style=None if plain else '"')
+
+
+def _is_text(text: str) -> bool:
+    """True where a plain scalar is that very text, whatever it may become with variables."""
+    return "$" not in text and text.isprintable() and isinstance(scalar(text), str)
 
 
 def scalar(text: str) -> Any:

@@ -24,6 +24,7 @@ from ovpipe.stages.base import Result, Stage, Transform
 BUILT_IN: dict[str, str] = {
     "video": "ovpipe.stages.video:Video",
     "pipe": "ovpipe.stages.pipe:Pipe",
+    "app": "ovpipe.stages.app:App",
     "zmq-in": "ovpipe.stages.zmq_in:ZmqIn",
     "synthetic": "ovpipe.stages.synthetic:Synthetic",
     "infer": "ovpipe.stages.infer:Infer",

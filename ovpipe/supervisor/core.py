@@ -29,6 +29,7 @@ from ovpipe.errors import (
     LedgerError,
     OvpipeError,
     PreflightError,
+    StageError,
     WireError,
     to_json,
 )
@@ -43,7 +44,7 @@ from ovpipe.supervisor.launch import make_plan
 from ovpipe.supervisor.outcome import Outcome, Phase
 from ovpipe.supervisor.page import Page
 from ovpipe.supervisor.post import Post, with_restarts
-from ovpipe.supervisor.preflight import check_open_files
+from ovpipe.supervisor.preflight import check_application, check_open_files
 from ovpipe.supervisor.process import ExternalMember, WorkerMember, WorkerProcess, Workplace
 from ovpipe.supervisor.restart import GiveUp
 from ovpipe.supervisor.rundir import RunDir
@@ -57,7 +58,8 @@ _CLOSING_S = 2.0  # for the rest of a worker's stderr and control messages after
 
 
 class Supervisor:
-    """Runs one graph once. `on_tick(phase, reading)` is called twice a second while it runs,
+    """Runs one graph once. `on_running()` is called when all stages are open, `on_tick(phase,
+    reading)` twice a second while it runs,
     `on_log(worker, line)` for each line that a worker writes to stderr. `externals`: the control
     channels of stages that live in the embedding application, by name. `home`: what the stages
     that live together are started in."""
@@ -70,19 +72,23 @@ class Supervisor:
         on_tick: Callable[[Phase, Reading], None] | None = None,
         on_log: Callable[[str, str], None] | None = None,
         externals: Mapping[str, socket.socket] | None = None,
+        on_running: Callable[[], None] | None = None,
         home: Home = WorkerProcess,
     ) -> None:
         self.plan = make_plan(graph)
         self.phase: Phase = "starting"
         self._drain_timeout_s = drain_timeout_s
         self._on_tick, self._on_log = on_tick, on_log
+        self._on_running = on_running
         self._channels = dict(externals or {})
         self._home = home
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._asked_drain = self._asked_kill = self._killed = False
         self._error: OvpipeError | None = None
+        self._others: list[OvpipeError] = []
         self._deadline_s = float("inf")
+        check_application(self.plan, self._channels)
 
     # -- asked from outside --------------------------------------------------------------
 
@@ -95,6 +101,10 @@ class Supervisor:
         """End at once. Safe in a signal handler."""
         self._asked_kill = True
         self._poke()
+
+    def reading(self) -> Reading:
+        """How the run is now. Once its processes are being started; in any thread."""
+        return self._accountant.read()
 
     def restart(self, stage: str) -> None:
         """Give a stage new processes, as somebody asks. Raises ConfigError, OvpipeError."""
@@ -161,7 +171,7 @@ class Supervisor:
     def _loop(self) -> None:
         next_tick = time.monotonic()
         while any(p.alive for p in self._crew.posts) or (
-            self.phase != "ending" and any(p.state == "away" for p in self._crew.posts)
+            self.phase != "ending" and any(p.state == "away" or p.pushes for p in self._crew.posts)
         ):
             wake_s = min(next_tick, *(p.next_s for p in self._crew.posts))
             self._select(max(0.0, wake_s - time.monotonic()))
@@ -237,6 +247,8 @@ class Supervisor:
             try:
                 self._crew.begin()
                 self.phase = "running"
+                if self._on_running is not None:
+                    self._on_running()
             except PreflightError as error:
                 self._fail(error)
 
@@ -254,7 +266,7 @@ class Supervisor:
         for post in self._crew.posts:
             if post.state in ("away", "starting"):  # it would come too late
                 self._crew.dismiss(post, "lost_in_transit", "stage_crash")
-        self._crew.tell("drain")
+        self._crew.tell("drain", errors=[to_json(self._error)] if self._error else [])
 
     def _end(self) -> None:
         self.phase = "ending"
@@ -263,6 +275,8 @@ class Supervisor:
     def _fail(self, error: OvpipeError) -> None:
         if self._error is None:
             self._error = error
+        elif self.phase != "ending":
+            self._others.append(error)
         if self.phase == "starting":
             self._end()
         elif self.phase == "running":
@@ -295,7 +309,7 @@ class Supervisor:
             post.capacity = int(message["capacity"])
             post.frame_bytes = int(message.get("frame_bytes", 0))
             self._ready(post)
-        elif kind == "pool" and isinstance(member, WorkerMember):
+        elif kind == "pool":
             try:
                 slots, slot_bytes = int(message["slots"]), int(message["slot_bytes"])
                 self._crew.pools.make(post.plan.index, slots, slot_bytes)
@@ -310,15 +324,19 @@ class Supervisor:
             self._asked_drain = True
         elif kind == "failed" and isinstance(member, WorkerMember):
             member.failure = message
+        elif kind == "failed":
+            self._fail(StageError(post.plan.name, message["cause"], message["traceback"]))
         elif kind == "finished":
             member.finished = True
             if isinstance(member, ExternalMember):  # was that an ordinary end?
-                member.say("bye", error=self._error and to_json(self._error))
+                errors = ([self._error] if self._error else []) + self._others
+                member.say("bye", errors=[to_json(error) for error in errors])
         return True
 
     def _external_left(self, post: Post, member: ExternalMember) -> None:
-        """The application reads no further. What it holds stays its own while it holds it."""
+        """The application reads or pushes no further. What it holds stays its own meanwhile."""
         member.left = True
+        self._accountant.died(post.plan.index)
         if not member.finished and self.phase != "ending" and post.state != "gone":
             self._crew.dismiss(post, "link_lost", held=None)
 
@@ -416,7 +434,7 @@ class Supervisor:
             reading = self._accountant.close("drain_timeout" if forced else "lost_in_transit")
         except LedgerError as broken:
             return Outcome(error or broken, self._killed, Reading(time.monotonic_ns(), ()))
-        return Outcome(error, self._killed, reading)
+        return Outcome(error, self._killed, reading, tuple(self._others))
 
     def _await_externals(self) -> None:
         """All workers are gone; what they sent to the application is still its own to read."""

@@ -137,7 +137,8 @@ class Crew:
     def at_work(self) -> list[WorkerPlan]:
         """Those whose processes are alive; of those that share one, whoever is at work."""
         processes = dict.fromkeys(p.process for p in self.posts if p.alive)
-        return [self.culprit(process).plan for process in processes if process is not None]
+        plans = [self.culprit(process).plan for process in processes if process is not None]
+        return plans + [post.plan for post in self.posts if post.pushes]
 
     def hire(self, posts: Sequence[Post]) -> None:
         """Give the posts of a process their first holders, or successors, the host's first.
@@ -157,7 +158,7 @@ class Crew:
             post.start_by_s = time.monotonic() + sum(p.plan.start_timeout_s for p in posts)
         plan = posts[0].plan
         if plan.external:
-            external = ExternalMember(plan, self._channels[plan.stage])
+            external = ExternalMember(plan, self._channels[plan.name])
             self._assign(posts[0], external, first_seq)
             return
         process = self._home([post.plan for post in posts])

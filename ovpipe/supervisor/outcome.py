@@ -15,12 +15,14 @@ Phase = Literal["starting", "running", "draining", "ending"]
 class Outcome:
     """How a run ended: `error` is None for the end of all streams or a clean drain.
 
-    `killed`: a second signal or the loss of the application ended it by force.
+    `killed`: a second signal or the loss of the application ended it by force. `others`: what
+    failed after that, in order.
     """
 
     error: OvpipeError | None
     killed: bool
     reading: Reading
+    others: tuple[OvpipeError, ...] = ()
 
     @property
     def exit_code(self) -> int:

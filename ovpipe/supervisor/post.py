@@ -68,6 +68,14 @@ class Post:
         return self.process is not None and self.process.alive
 
     @property
+    def pushes(self) -> bool:
+        """True while the application may push frames here."""
+        member = self.member
+        if not isinstance(member, ExternalMember) or not self.plan.producer:
+            return False
+        return not (member.finished or member.left)
+
+    @property
     def next_s(self) -> float:
         """When something is to be done here at the latest."""
         return min(self.due_s, self.process.kill_at_s if self.process else float("inf"))

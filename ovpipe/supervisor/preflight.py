@@ -8,10 +8,11 @@ before the first of them are asked for then: see pools.py.
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from ovpipe.errors import PreflightError
+from ovpipe.errors import ConfigError, PreflightError
+from ovpipe.supervisor.launch import Plan
 from ovpipe.transport.pool import available_bytes, slot_size
 
 _NAMED = 3
@@ -36,6 +37,17 @@ def check_open_files(workers: int) -> None:
                 f"allowed here; raise the limit (`ulimit -n {need}`, or LimitNOFILE of the service)"
             )
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+
+
+def check_application(plan: Plan, channels: Container[str]) -> None:
+    """Raise ConfigError where a stage lives in an application and there is none."""
+    alone = [w.stage for w in plan.workers if w.external and w.name not in channels]
+    if alone:
+        raise ConfigError(
+            f"stage '{alone[0]}' gets its frames from an application, and none runs this: embed it "
+            f"(ovpipe.Pipeline.from_yaml, then pipeline.push('{alone[0]}', ...)), or give the "
+            f"stage a `kind` that has a source of its own"
+        )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ The supervisor keeps one end, the worker the other; nobody else can reach it, si
 name. End-of-file on it means that the other side is dead.
 
 Law: a message arrives whole or not at all. A message that is no JSON object raises WireError.
+What may be too large for one message (a graph, a reading) is told in parts, in order, by one
+thread at a time on each side.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from ovpipe.errors import WireError
 
 MAX_MESSAGE = 1 << 18
 _MAX_FDS = 4
+_PART = MAX_MESSAGE // 8  # of text, which as JSON within JSON may become longer
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -41,6 +44,29 @@ def send(channel: socket.socket, message: dict[str, Any], fds: tuple[int, ...] =
     return True
 
 
+def tell(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Send a message of any size. Nothing happens where the other side is gone."""
+    text = json.dumps(message, separators=(",", ":"))
+    parts = [text[at : at + _PART] for at in range(0, len(text), _PART)]
+    for part in parts[:-1]:
+        send(channel, {"part": part})
+    send(channel, {"last": parts[-1]})
+
+
+def hear(channel: socket.socket) -> dict[str, Any] | None:
+    """The next message that was told, or sent; None at end-of-file."""
+    parts = []
+    while (received := receive(channel)) is not None:
+        message, _ = received
+        if "part" in message:
+            parts.append(message["part"])
+        elif "last" in message:
+            return _object("".join(parts) + message["last"])
+        else:
+            return message
+    return None
+
+
 def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """The next message and its descriptors (now ours); None at end-of-file."""
     space = socket.CMSG_LEN(_MAX_FDS * array.array("i").itemsize)
@@ -61,11 +87,18 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     if not data:
         return None
     try:
-        message = json.loads(data)
-        if type(message) is not dict:
-            raise ValueError("not an object")
-    except (ValueError, RecursionError) as error:
+        return _object(data), list(fds)
+    except WireError:
         for fd in fds:
             os.close(fd)
+        raise
+
+
+def _object(data: str | bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise WireError("control", str(error)) from None
-    return message, list(fds)
+    if type(message) is not dict:
+        raise WireError("control", "not an object")
+    return message

@@ -28,6 +28,7 @@ doing it twice is doing it once. Receivers store one word only and never change 
 The accountant of a link is its sender; after the sender's proven death, the supervisor.
 A generation in each record counts its uses, so that a late message or release is harmless.
 
+A FREE record's outcome byte says how the frame before ended, for whoever asks about that one.
 A HELD record's outcome byte is PASSED once a replica has sent on what the frame gave: it then
 stands in nobody's way, though its slot may still be read.
 """
@@ -205,11 +206,12 @@ class LinkLedger:
         return generation
 
     def settle(self, record: int, outcome: int) -> None:
-        """Count a record that ended, and free it."""
+        """Count a record that ended, and free it; how it ended stays there until it is used."""
         words = self.words
         at = self.records + record * RECORD_WORDS
         counter = self._rows + words[at + R_STREAM] * ROW_WORDS + 1 + outcome
-        self._step(counter, words[counter] + 1, at, words[at] >> 16 << 16)
+        free = words[at] >> 16 << 16 | outcome << 8 | FREE
+        self._step(counter, words[counter] + 1, at, free)
 
     def refuse(self, stream: int, outcome: int) -> None:
         """Claim a frame and count it as ended at once: it never got a record."""
@@ -343,6 +345,31 @@ class LinkLedger:
             if words[at] & 0xFF in (INFLIGHT, HELD):
                 for ref in range(at + R_REFS, at + R_REFS + words[at + R_NREFS]):
                     yield words[ref]
+
+    def flying(self, records: int, stream: int) -> Iterator[int]:
+        """The seqs of a stream's frames that have not ended here."""
+        words, first = self.words, self.records
+        for at in range(first, first + records * RECORD_WORDS, RECORD_WORDS):
+            if words[at] & 0xFF in (INFLIGHT, HELD) and words[at + R_STREAM] == stream:
+                yield words[at + R_SEQ]
+
+    def ended(self, records: int, stream: int, seq: int) -> int | None:
+        """How a frame ended here; None where it did not, or its record was used again."""
+        words, first = self.words, self.records
+        for at in range(first, first + records * RECORD_WORDS, RECORD_WORDS):
+            word = words[at]
+            if (
+                word & 0xFF in (DONE, FREE)
+                and (words[at + R_STREAM], words[at + R_SEQ]) == (stream, seq)
+                and word >> 16  # it was used at all
+            ):
+                return word >> 8 & 0xFF
+        return None
+
+    def counted(self, stream: int) -> list[int]:
+        """How many frames of a stream have ended here, by outcome."""
+        row = self._rows + stream * ROW_WORDS
+        return [self.words[row + 1 + i] for i in range(len(OUTCOMES))]
 
     def read(self, copy: Words) -> list[Row]:
         """A row per stream, from a consistent copy of this link's block."""

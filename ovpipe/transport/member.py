@@ -45,9 +45,10 @@ _NONE: Calls = {}
 class Member:
     """One member. `index` is its place among the run's workers.
 
-    `draining`: a drain was asked for; `leaving`: another process is to take its place. `looks`:
-    who wants to see its frames. `peers`: all workers of the run, once it has started. `turns`: a
-    replica's; None where there is one worker only.
+    `draining`: a drain was asked for, because of `errors` if there are any; `leaving`: another
+    process is to take its place. `looks`: who wants to see its frames. `peers`: all workers of the
+    run, once it has started. `turns`: a replica's; None where there is one worker only. `beyond`:
+    every link that its frames can travel on, upstream first.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class Member:
         self.inbox = Inbox(assignment["endpoint"]) if inbox is None else inbox
         self.roots = Roots()
         self.draining = False
+        self.errors: list[OvpipeError] = []
         self.leaving = False
         self.looks = Looks(lambda message, fds: control.send(channel, message, fds))
         self.peers = Peers([])
         self.turns: Turns | None = None
+        self.beyond: list[Link] = []
         self._bye: dict[str, Any] | None = None
         self.lost = False
         self._closing = False
@@ -120,6 +123,7 @@ class Member:
             self._inherited, self._granted = self._granted, []
             self._start = message
         elif kind == "drain":
+            self.errors = [from_json(error) for error in message.get("errors", ())]
             self.draining = True
         elif kind == "look":
             self.looks.ask(message["stream"])
@@ -167,6 +171,7 @@ class Member:
         receiver = Receiver(
             self.shared, self.roots, self.inbox, links["enter"], self.streams, self.peers
         )
+        self.beyond = links["beyond"]
         mail = Mail(self.inbox, self.peers, receiver)
         sender = Sender(
             self.shared,
@@ -195,7 +200,7 @@ class Member:
             raise PipelineClosed("not enough memory for a pool")
         return self.shared.pool(number)
 
-    def finish(self) -> OvpipeError | None:
+    def finish(self) -> list[OvpipeError]:
         """Say that all streams have ended here; returns what made them end early, if anything.
 
         Raises PipelineClosed where the supervisor is gone.
@@ -203,8 +208,7 @@ class Member:
         self.say("finished")
         if not self._wait(lambda: self._bye) or self._bye is None:
             raise PipelineClosed("the supervisor is gone")
-        error = self._bye["error"]
-        return None if error is None else from_json(error)
+        return [from_json(error) for error in self._bye["errors"]]
 
     def close(self) -> None:
         """Deliver what was sent to those who live, and leave."""

@@ -34,13 +34,11 @@ from ovpipe.transport.lease import Roots
 from ovpipe.transport.ledger import (
     BLOCKED_OUT,
     CODE,
-    INFLIGHT,
     L_TAKEN,
     L_WAKE,
     MAX_REFS,
     R_EPOCH,
     R_SINCE,
-    R_STATE,
     R_STREAM,
     RECORD_WORDS,
     W_BEAT,
@@ -48,10 +46,10 @@ from ovpipe.transport.ledger import (
     W_FRAMES_OUT,
     W_STATE,
     W_WAITING,
-    LinkLedger,
 )
 from ovpipe.transport.look import Looks
-from ovpipe.transport.peers import Peer, Peers
+from ovpipe.transport.outlet import Outlet
+from ovpipe.transport.peers import Peers
 from ovpipe.transport.plan import Link
 from ovpipe.transport.pool import DTYPE_CODE, Pool
 from ovpipe.transport.shared import SharedMemory
@@ -78,40 +76,6 @@ _LOST = CODE["lost_in_transit"]
 
 Calls = Mapping[int, Callable[[Message], None]]
 """By worker: what takes the messages for a receiver that lives in this process."""
-
-
-class _Outlet:
-    """One link as its sender sees it: `free` and `used` records, the latter oldest first.
-
-    `peer`: the receiver as it was when this link was last brought up to date with it.
-    `messages`: of the used records that this process claimed, where the link keeps them.
-    `ended`: the streams whose end was said.
-    """
-
-    def __init__(self, link: Link, ledger: LinkLedger, peers: Peers) -> None:
-        self.link = link
-        self.ledger = ledger
-        self._peers = peers
-        self.peer: Peer | None = None
-        self.used = ledger.in_use(link.records)
-        self.free = [r for r in range(link.records - 1, -1, -1) if r not in self.used]
-        self.sent = ledger.words[ledger.base + L_TAKEN]
-        self.messages: dict[int, bytes] = {}
-        self.ended: list[int] = []
-
-    def lost(self) -> bool:
-        """True where the receiver is dead for good."""
-        return self._peers[self.link.receiver].state == "gone"
-
-    def here(self) -> bool:
-        """True where the receiver lives, and is the one that this link is up to date with."""
-        peer = self._peers[self.link.receiver]
-        return peer is self.peer and peer.state == "here"
-
-    def inflight(self, record: int) -> bool:
-        """True where the receiver has not taken it yet."""
-        at = self.ledger.records + record * RECORD_WORDS
-        return self.ledger.words[at + R_STATE] & 0xFF == INFLIGHT
 
 
 class Sender:
@@ -143,7 +107,7 @@ class Sender:
         self._peers = peers
         self._epoch = epoch
         self._seen = -1  # the version of `peers` that the links are up to date with
-        self._outlets = [_Outlet(link, shared.link(link.index), peers) for link in links]
+        self._outlets = [Outlet(link, shared.link(link.index), peers) for link in links]
         edges = dict.fromkeys(link.edge for link in links)
         self._edges = [[o for o in self._outlets if o.link.edge == edge] for edge in edges]
         self._edges.sort(key=lambda edge: edge[0].link.by_call)  # others work meanwhile
@@ -244,6 +208,21 @@ class Sender:
             elif outlet.lost() or outlet.here() or not link.resend:
                 outlet.ledger.finish(record, generation, _LOST)
 
+    def room(self, stream: int, give_up: Callable[[], bool]) -> bool:
+        """Wait until `publish` would not have to; False where `give_up` says so before that.
+
+        Nothing is claimed, and a credit that was seen here stays until the next frame.
+        """
+        self.sync()
+        for edge in self._edges:
+            if edge[0].link.when_full == "block":
+                outlet, record = self._record(edge, stream, give_up)
+                if record is not None:
+                    outlet.free.append(record)
+                elif not all(o.lost() for o in edge):
+                    return False
+        return True
+
     def count_failed(self, stream: int, outcome: int, frames: int = 1) -> None:
         """Account on every edge for frames that never became ones."""
         for edge in self._edges:
@@ -277,9 +256,9 @@ class Sender:
         finally:
             self._wait_ends(wait)
 
-    def linger(self) -> None:
+    def linger(self, give_up: Callable[[], bool] = lambda: False) -> None:
         """Stay until nobody may need to be sent anything again. All streams have ended."""
-        while any(
+        while not give_up() and any(
             outlet.link.resend and not outlet.lost() and any(map(outlet.inflight, outlet.used))
             for outlet in self._outlets
         ):
@@ -303,7 +282,7 @@ class Sender:
             if peer.state == "here":
                 self._resend(outlet)
 
-    def _resend(self, outlet: _Outlet) -> None:
+    def _resend(self, outlet: Outlet) -> None:
         """Send a new receiver all that is not taken, and all ends of streams."""
         link, ledger = outlet.link, outlet.ledger
         outlet.sent = self._shared.words[ledger.base + L_TAKEN]
@@ -322,7 +301,7 @@ class Sender:
                 outlet.peer, self._seen = None, -1  # again, from the first
                 return
 
-    def _send(self, outlet: _Outlet, message: bytes) -> bool:
+    def _send(self, outlet: Outlet, message: bytes) -> bool:
         """Send where the receiver lives; False where it does not, or cannot be reached."""
         if not outlet.here() or outlet.peer is None:
             return False
@@ -342,10 +321,13 @@ class Sender:
 
     # -- credits ------------------------------------------------------------------------
 
-    def _record(self, edge: list[_Outlet], stream: int) -> tuple[_Outlet, int | None]:
+    def _record(
+        self, edge: list[Outlet], stream: int, give_up: Callable[[], bool] = lambda: False
+    ) -> tuple[Outlet, int | None]:
         """A free record on one of the links, waited for or made free as the edge's policy says.
 
-        None where there is none to have: no room is made, or all receivers are dead.
+        None where there is none to have: no room is made, all receivers are dead, or who waits
+        gives up.
         """
         if len(edge) == 1 and edge[0].free and not edge[0].lost():
             return edge[0], edge[0].free.pop()
@@ -359,21 +341,21 @@ class Sender:
             return found
         match alive[0].link.when_full:
             case "block":
-                return self._await(edge)
+                return self._await(edge, give_up)
             case "drop_oldest":
                 return self._revoke(alive, stream) or (alive[0], None)
             case "drop_newest":
                 return alive[0], None
 
     @staticmethod
-    def _free(alive: list[_Outlet]) -> tuple[_Outlet, int] | None:
+    def _free(alive: list[Outlet]) -> tuple[Outlet, int] | None:
         """A free record of whoever has the most, and is here."""
         for outlet in alive:
             outlet.free += outlet.ledger.collect(outlet.used)
         best = max(alive, key=lambda outlet: (bool(outlet.free), outlet.here(), len(outlet.free)))
         return (best, best.free.pop()) if best.free else None
 
-    def _revoke(self, alive: list[_Outlet], stream: int) -> tuple[_Outlet, int] | None:
+    def _revoke(self, alive: list[Outlet], stream: int) -> tuple[Outlet, int] | None:
         """Drop a frame that was not taken yet, for one of `stream`; None where all are in work."""
         words = self._shared.words
         oldest = []
@@ -396,10 +378,10 @@ class Sender:
                 return outlet, record
         return None
 
-    def _await(self, edge: list[_Outlet]) -> tuple[_Outlet, int | None]:
+    def _await(self, edge: list[Outlet], give_up: Callable[[], bool]) -> tuple[Outlet, int | None]:
         wait = self._wait_begins()
         try:
-            while alive := [outlet for outlet in edge if not outlet.lost()]:
+            while (alive := [o for o in edge if not o.lost()]) and not give_up():
                 self._wait_goes_on(alive[0])  # said first, looked after: no wake-up is missed
                 for outlet in alive:
                     self._shared.words[outlet.ledger.base + L_WAKE] = outlet.link.wake_after
@@ -421,7 +403,7 @@ class Sender:
         self._shared.set_state(BLOCKED_OUT, since)
         return since, before
 
-    def _wait_goes_on(self, outlet: _Outlet) -> None:
+    def _wait_goes_on(self, outlet: Outlet) -> None:
         words, me = self._shared.words, self._shared.me
         words[me + W_WAITING] = 1 + outlet.link.index
         words[me + W_BEAT] += 1

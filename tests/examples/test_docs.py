@@ -48,6 +48,7 @@ LANGUAGES = {
     "toml",
 }
 ELSEWHERE = {
+    ("embedding.md", "python"): "test_embedding_docs.py",
     ("observe.md", "python"): "../process/test_asking.py",
     ("sources.md", "python"): "test_docs_sources.py",
     ("recording.md", "python"): "test_recording_docs.py",

@@ -21,6 +21,11 @@ CASES = {
     "test_a_stage.py": ([], "2 passed"),
     "many_cameras.py": ([], "12 cameras, fewest / most: "),
     "snapshots.py": ([], "shots: 5 pictures\ncrops: 5 pictures\n"),
+    "push_and_read.py": ([], "0 0.0\n1 10.0\n2 20.0\n3 30.0\n4 40.0\n5 200.0\n"),
+    "submit.py": ([], "0 mean 0.0\n1 infer_error\n2 mean 2.0\n3 infer_error\n"),
+    "asyncio_reader.py": ([], "answered: [0, 1, 2]\n"),
+    "callbacks.py": ([], "20 called, 20 = 20 delivered + 0\n"),
+    "embed.py": ([], "10 frames of ['cam/dock', 'cam/gate']\n"),
     "infer_alone.py": ([], "thing 0.9 (160.0, 120.0, 480.0, 240.0)\n0 1\n1 1\n"),
 }
 

@@ -143,7 +143,7 @@ def test_a_timeout_raises(anywhere):
     pipeline = ovpipe.Pipeline("test", folder=os.getcwd())
     pipeline.add("src", S + "Endless").add("none", S + "Never")
     with pipeline, pytest.raises(TimeoutError):
-        next(pipeline.read("none", timeout_s=0.3))
+        next(pipeline.read("none", timeout=0.3))
 
 
 def test_run_to_the_end_without_readers(anywhere):
