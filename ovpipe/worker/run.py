@@ -260,7 +260,7 @@ class Worker:
         """Keep up to `capacity` frames in work; let results out in the order of their stream."""
         pending: dict[int, deque[Job]] = {}
         turns = self._turns
-        waiting: deque[wire.Message | Departed] = deque()
+        message: wire.Message | Departed | None = None
 
         def done(job: Job) -> None:
             job.done = True
@@ -287,33 +287,32 @@ class Worker:
                 else:  # what only waits for its turn must not keep out the frame that has it
                     unfinished += sum(not job.done for job in jobs)
             leaving = self.member.leaving  # nothing new, then; what waits is sent to a successor
-            while waiting and not leaving and (unfinished < capacity or _is_end(waiting[0])):
-                message = waiting.popleft()
+            if message is not None and not leaving:
                 if isinstance(message, Departed) or message.kind == wire.EOS:
                     for stream in self._ends(message):
                         last = turns.last(stream) if turns is not None else ()
                         pending.setdefault(stream, deque()).append(Job(None, None, last))
-                    continue
-                taken = self._take_job(message)
-                if taken is None or not self._submitted(taken, submit, done):
-                    continue
-                pending.setdefault(message.stream, deque()).append(taken)
-                unfinished += not taken.done or turns is None
+                else:
+                    taken = self._take_job(message)
+                    if taken is not None and self._submitted(taken, submit, done):
+                        pending.setdefault(message.stream, deque()).append(taken)
+                        unfinished += not taken.done or turns is None
+                message = None
             if any(leaves(jobs[0]) for jobs in pending.values()):
                 continue
-            if not pending and not waiting and self.receiver.finished:
+            if not pending and self.receiver.finished:
                 return
             if leaving and not pending:
                 raise Left("between two frames")
-            working = any(not job.done for jobs in pending.values() for job in jobs)
-            next_message = self._next(
-                idle=not working,
-                starving=not waiting,
+            room = (
+                unfinished < capacity
+            )  # without it nothing is taken: the newest is, when it comes
+            message = self._next(
+                idle=all(job.done for jobs in pending.values() for job in jobs),
+                starving=room,
                 timeout_ms=TICK_MS if turns is None or not pending else _TURN_MS,
             )
-            if next_message is not None:
-                waiting.append(next_message)
-            elif not waiting and isinstance(stage, Transform):
+            if message is None and room and isinstance(stage, Transform):
                 self._publish_all(stage.tick())
 
     def _take_job(self, message: wire.Message) -> Job | None:
@@ -412,11 +411,10 @@ class Worker:
         self._words[self._me + W_BEAT] += 1
         if idle:
             self.member.shared.set_state(IDLE, began)
-        message = self.mail.next(timeout_ms, starving)
         # With frames at hand that there is no room for, it waits for its own work, not for frames.
-        self._words[self._me + (W_IDLE_NS if starving else W_BUSY_NS)] += (
-            time.monotonic_ns() - began
-        )
+        at_hand = bool(self.mail)
+        message = self.mail.next(timeout_ms, starving)
+        self._words[self._me + (W_BUSY_NS if at_hand else W_IDLE_NS)] += time.monotonic_ns() - began
         return message
 
     def _look_up(self) -> None:
@@ -441,7 +439,3 @@ class Worker:
             self._publish_all(stage.end_of_stream(self.member.streams[stream]))
         self.sender.end_of_stream(stream)
         self.receiver.close_stream(stream)
-
-
-def _is_end(message: wire.Message | Departed) -> bool:
-    return isinstance(message, Departed) or message.kind == wire.EOS

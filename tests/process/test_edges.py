@@ -100,3 +100,18 @@ def test_a_file_beside_a_live_source_loses_nothing_on_its_own_edges(ovpipe_run):
     assert ended.code == 0, ended.err
     rows = {(r["source"], r["stream"]): r for r in ended.summary["ledger"]}
     assert rows["file", "file"]["delivered"] == rows["slow", "file"]["delivered"] == 100
+
+
+def test_streams_of_any_rate_share_a_stage_that_is_too_slow(ovpipe_run):
+    each = {"fast": {"fps": 120}, "middle": {"fps": 60}, "slow": {"fps": 30}}
+    graph = {
+        "cam": {"kind": "synthetic", "size": "64x48", "live": True, "for_each": each},
+        "device": {"kind": "tests.support.slow:SlowDevice", "takes_s": 0.05},
+        "log": {"kind": "log"},
+    }
+    ended = ovpipe_run(graph, "--duration", "4").balanced()
+    assert ended.code == 0, ended.err
+    rows = [row for row in ended.summary["ledger"] if row["target"] == "device"]
+    assert all(row["dropped"] for row in rows), rows
+    delivered = [row["delivered"] for row in rows]
+    assert min(delivered) >= 0.8 * max(delivered), rows

@@ -49,8 +49,9 @@ class SlowSink(ovpipe.Consumer):
 
 
 class SlowDevice(AsyncTransform):
-    """Two requests at a time, each of 10 ms in which nothing is computed here."""
+    """Two requests at a time, each of `takes_s` in which nothing is computed here."""
 
+    takes_s: float = _WORK_S
     capacity = 2
 
     def open(self):
@@ -61,7 +62,7 @@ class SlowDevice(AsyncTransform):
         self.pool.shutdown()
 
     def submit(self, frame, done):
-        self.pool.submit(lambda: (self.never.wait(_WORK_S), done()))
+        self.pool.submit(lambda: (self.never.wait(self.takes_s), done()))
         return lambda: frame
 
 
