@@ -83,6 +83,35 @@ class Detections:
         """The name of a class id."""
         return self.labels.get(class_id, str(class_id))
 
+    def to_supervision(self) -> Any:
+        """As `supervision.Detections`, for its trackers, zones and annotators.
+
+        Labels are its `data["class_name"]`. Needs ovpipe[annotate].
+        """
+        import supervision
+
+        return supervision.Detections(
+            xyxy=np.array(self.xyxy, np.float32),
+            confidence=np.array(self.score, np.float32),
+            class_id=np.array(self.class_id, int),
+            tracker_id=None if self.track_id is None else np.array(self.track_id, int),
+            data={"class_name": np.array([self.label(i) for i in self.class_id.tolist()], str)},
+        )
+
+    @classmethod
+    def from_supervision(cls, found: Any, labels: Mapping[int, str] | None = None) -> Detections:
+        """Of `supervision.Detections`; `labels`: else its `data["class_name"]`.
+
+        Where it has no confidences they are 1, where it has no classes they are 0.
+        """
+        n = len(found.xyxy)
+        class_id = np.zeros(n, np.int32) if found.class_id is None else found.class_id
+        names = found.data.get("class_name")
+        if labels is None and names is not None:
+            labels = {int(i): str(name) for i, name in zip(class_id, names, strict=True)}
+        score = np.ones(n, np.float32) if found.confidence is None else found.confidence
+        return cls.of(found.xyxy, score, class_id, labels, found.tracker_id)
+
     def to_wire(self) -> dict[str, Any]:
         """As msgpack-able values; only the labels in use travel."""
         wire: dict[str, Any] = {

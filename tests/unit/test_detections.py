@@ -100,3 +100,26 @@ def test_no_array_takes_the_place_of_the_picture() -> None:
     frame = Frame(image=Image(np.zeros((2, 2, 3), np.uint8)))
     with pytest.raises(ValueError, match="image"):
         frame.with_(arrays={"image": np.zeros(3)})
+
+
+def test_there_and_back_by_supervision():
+    supervision = pytest.importorskip("supervision", reason="pip install 'ovpipe[annotate]'")
+    found = Detections.of(
+        [[0, 1, 2, 3], [4, 5, 6, 7]], [0.9, 0.5], [2, 0], {2: "car", 0: "cat"}, [11, 12]
+    )
+    theirs = found.to_supervision()
+    assert isinstance(theirs, supervision.Detections)
+    assert list(theirs.data["class_name"]) == ["car", "cat"]
+    back = Detections.from_supervision(theirs)
+    assert list(back) == list(found)
+    assert np.array_equal(back.track_id, found.track_id)
+    theirs.xyxy[:] = 0  # its own pixels: a frame's never change
+    assert found.xyxy.any()
+
+
+def test_what_supervision_does_not_say():
+    supervision = pytest.importorskip("supervision", reason="pip install 'ovpipe[annotate]'")
+    bare = supervision.Detections(xyxy=np.array([[0.0, 1, 2, 3]]))
+    (one,) = Detections.from_supervision(bare, {0: "thing"})
+    assert one == ("thing", 0, 1.0, (0.0, 1.0, 2.0, 3.0))
+    assert len(Detections.from_supervision(Detections.of().to_supervision())) == 0
