@@ -41,6 +41,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import statistics
 import subprocess
 import sys
@@ -161,6 +162,7 @@ def pipeline(job: dict[str, Any]) -> dict[str, float]:
         paths = {name: str(Path(folder, name)) for name in ("film", "infer", "end")}
         pipe = ovpipe.Pipeline("decode", folder=HERE)
         film = {"url": job["clip"], "loop": True, "report": paths["film"], **common}
+        film["threads"] = job["threads"]
         pipe.add("film", "decode_stages:Film", film)
         infer = {"model": job["model"], "decode": "raw", "preprocess": job["preprocess"]}
         pipe.add("infer", "decode_stages:Infer", {**infer, "report": paths["infer"], **common})
@@ -178,8 +180,6 @@ def pipeline(job: dict[str, Any]) -> dict[str, float]:
 
 
 def single(job: dict[str, Any]) -> dict[str, float]:
-    import queue  # here the library's, not the script of that name beside this one: see support
-
     import av
     import openvino as ov
     from openvino.preprocess import PrePostProcessor
@@ -199,7 +199,8 @@ def single(job: dict[str, Any]) -> dict[str, float]:
         left = job["frames"]
         while left:
             with av.open(job["clip"]) as container:
-                container.streams.video[0].thread_type = "AUTO"
+                container.streams.video[0].thread_type = "FRAME" if job["threads"] else "AUTO"
+                container.streams.video[0].thread_count = job["threads"]
                 for frame in container.decode(video=0):
                     small = frame.reformat(width, height, "bgr24", threads=1)
                     frames.put(small.to_ndarray()[None])
