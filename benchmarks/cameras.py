@@ -53,7 +53,7 @@ from typing import Any
 
 import psutil
 import yaml
-from live.ages import NOTE
+from ages import NOTE
 
 HERE = Path(__file__).parent
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -92,7 +92,7 @@ class Server:
     def start(self, password: str = "") -> None:
         login = ["--user", "viewer", "--password", password] if password else []
         if self.gstreamer:
-            command = [SYSTEM_PYTHON, str(HERE / "live/gst_server.py"), str(self.port)]
+            command = [SYSTEM_PYTHON, str(HERE / "gst_server.py"), str(self.port)]
             command.append(str(self.film))
         else:
             command = [sys.executable, "-m", "tests.support.rtsp", str(self.port)]
@@ -152,7 +152,7 @@ class Run:
     def __init__(self, folder: Path, cameras: dict[str, dict[str, Any]]) -> None:
         self.notes, config = folder / "notes", folder / "live.yaml"
         self.notes.touch()
-        shutil.copy(HERE / "live/ages.py", folder)
+        shutil.copy(HERE / "ages.py", folder)
         ages = {"kind": "ages:Ages", "inputs": {"from": "cam", "depth": 16}}
         ages["path"] = str(self.notes)
         stages = {"cam": {"kind": "video", "for_each": cameras}, "ages": ages}

@@ -2,7 +2,7 @@
 
     python benchmarks/decode.py --model FILE [--footage VIDEO] [--frames 900] [--rounds 5]
                                 [--python-ms 0,5] [--preprocess planes] [--placement process]
-                                [--json FILE]
+                                [--threads N] [--json FILE]
 
 A 1080p H.264 file goes through a light model, and nothing is done with the answers. Two sides take
 turns, `--rounds` times, each time as fast as it goes:
@@ -41,6 +41,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import statistics
 import subprocess
 import sys
@@ -160,7 +161,8 @@ def pipeline(job: dict[str, Any]) -> dict[str, float]:
         common = {"skip": job["frames"] // 10, "count": job["frames"]}
         paths = {name: str(Path(folder, name)) for name in ("film", "infer", "end")}
         pipe = ovpipe.Pipeline("decode", folder=HERE)
-        film = {"url": job["clip"], "loop": True, "report": paths["film"], **common}
+        film = {"url": job["clip"], "loop": True, "threads": job["threads"], **common}
+        film["report"] = paths["film"]
         pipe.add("film", "decode_stages:Film", film)
         infer = {"model": job["model"], "decode": "raw", "preprocess": job["preprocess"]}
         pipe.add("infer", "decode_stages:Infer", {**infer, "report": paths["infer"], **common})
@@ -178,8 +180,6 @@ def pipeline(job: dict[str, Any]) -> dict[str, float]:
 
 
 def single(job: dict[str, Any]) -> dict[str, float]:
-    import queue  # here the library's, not the script of that name beside this one: see support
-
     import av
     import openvino as ov
     from openvino.preprocess import PrePostProcessor
@@ -199,7 +199,8 @@ def single(job: dict[str, Any]) -> dict[str, float]:
         left = job["frames"]
         while left:
             with av.open(job["clip"]) as container:
-                container.streams.video[0].thread_type = "AUTO"
+                stream = container.streams.video[0]
+                stream.thread_type, stream.thread_count = "FRAME", job["threads"]
                 for frame in container.decode(video=0):
                     small = frame.reformat(width, height, "bgr24", threads=1)
                     frames.put(small.to_ndarray()[None])
@@ -273,6 +274,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=900, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--python-ms", default="0,5", help="of pure Python per frame, one or more")
+    parser.add_argument("--threads", type=int, default=0, help="of both decoders; 0: their habit")
     parser.add_argument("--preprocess", default="planes", help="of the infer stage: host, planes")
     parser.add_argument(
         "--placement", choices=["process", "inline"], default="process", help="of the consumer"
@@ -294,7 +296,8 @@ def main() -> None:
         rate = clip.stat().st_size * 8 * 25 / CLIP_FRAMES / 1e6
         print(f"clip: {WIDTH}x{HEIGHT}, {CLIP_FRAMES} frames, {rate:.1f} Mbit/s at 25 frames/s")
         job = {"clip": str(clip), "model": given.model, "frames": given.frames,
-               "preprocess": given.preprocess, "placement": given.placement}  # fmt: skip
+               "preprocess": given.preprocess, "placement": given.placement,
+               "threads": given.threads}  # fmt: skip
         for ms in (float(m) for m in given.python_ms.split(",")):
             print(f"{Path(given.model).stem}, {ms:g} ms of Python per frame")
             results[f"{ms:g}"] = compare({**job, "loops": loops_for(ms)}, given.rounds)

@@ -42,8 +42,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import support  # noqa: F401 - first: it takes this folder out of the way of the library's modules
-from live.ages import NOTE
+from ages import NOTE
 
 import ovpipe
 
@@ -173,7 +172,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rate = given.streams * given.fps
     edge = {"max_age": given.max_age}
     cameras = {f"c{i:02}": {"url": str(clip)} for i in range(1, given.streams + 1)}
-    pipeline = ovpipe.Pipeline("streams", folder=HERE / "live")
+    pipeline = ovpipe.Pipeline("streams", folder=HERE)
     pipeline.add("cam", "video", {"pace": True, "loop": True}, for_each=cameras)
     infer = {"model": given.model, "decode": "raw"}
     pipeline.add("infer", "infer", infer, inputs={"from": "cam", **edge})

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-# A script's folder comes first where modules are looked for; our queue.py is not the library's.
-sys.path.append(sys.path.pop(0))
 
 PAGE = 4096
 DEPTH = 8

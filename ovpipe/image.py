@@ -18,6 +18,7 @@ array that it was given, or raises; pixels that came in are never written.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -141,6 +142,7 @@ class Image:
         return out
 
 
+@lru_cache
 def yuv_matrix(matrix: Matrix, full_range: bool, to: ImageFormat) -> NDArray[np.float32]:
     """The 3x4 affine map from YUV to RGB or BGR, from Kr and Kb of BT.601 / BT.709."""
     kr, kb = (0.299, 0.114) if matrix == "bt601" else (0.2126, 0.0722)
@@ -154,4 +156,6 @@ def yuv_matrix(matrix: Matrix, full_range: bool, to: ImageFormat) -> NDArray[np.
         ]
     )
     affine = np.column_stack([rows, -rows @ np.array([low, 128.0, 128.0])]).astype(np.float32)
-    return affine if to == "rgb" else np.ascontiguousarray(affine[::-1])
+    affine = affine if to == "rgb" else np.ascontiguousarray(affine[::-1])
+    affine.flags.writeable = False
+    return affine

@@ -24,6 +24,7 @@ from ovpipe.image import Image, yuv_matrix
 from ovpipe.stages.infer.decode import Fit, FrameInfo
 from ovpipe.stages.infer.facts import InputFact
 from ovpipe.stages.infer.labels import Labels
+from ovpipe.stages.infer.rows import Rows
 
 U8 = NDArray[np.uint8]
 Colour = Literal["bgr", "rgb", "gray"]
@@ -74,6 +75,7 @@ class PictureFeed:
         self.labels = labels
         self.wrap = wrap
         self._free: list[Buffer] = []
+        self._rows = Rows()
 
     def take(self, frame: Frame) -> Fed:
         """The frame's picture in a buffer; FrameError where it has none."""
@@ -94,6 +96,8 @@ class PictureFeed:
             target = buffer.pixels[info.top : info.top + height, info.left : info.left + width]
             if self.planes_first and width * height < image.width * image.height:
                 _shrink(image, self.colour, target)
+            elif self.colour != "gray" and self._rows.suit(image, height):
+                self._rows.shrink(image, self.colour, target, _cv2())
             else:
                 _resize(_converted(image, self.colour), target)
         except BaseException:

@@ -1,6 +1,6 @@
 """ovpipe.queue.AsyncInferQueue against openvino.AsyncInferQueue: requests/s and CPU time.
 
-    python benchmarks/queue.py [--model FILE ...] [--seconds 2] [--rounds 5] [--json]
+    python benchmarks/infer_queue.py [--model FILE ...] [--seconds 2] [--rounds 5] [--json]
 
 Method. For each model one compiled model (CPU, hint THROUGHPUT), and in each round one pool of
 each class over it, one after the other, the order turned from round to round. A round submits
@@ -13,14 +13,11 @@ shared, writable and read-only, where the copy is.
 
 from __future__ import annotations
 
-import sys
-
-sys.path.pop(0)  # this file's folder: its own name must not hide the standard library's `queue`
-
 import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from pathlib import Path
 

@@ -1,8 +1,4 @@
-"""The consumer of streams.py and cameras.py: what came, when, and how old it was.
-
-In a folder of its own, since that of a pipeline comes first where its workers look for modules,
-and a script beside this folder has the name of one of the library's.
-"""
+"""The consumer of streams.py and cameras.py: what came, when, and how old it was."""
 
 from __future__ import annotations
 
