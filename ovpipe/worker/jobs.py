@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 
 from ovpipe.frame import Frame
 from ovpipe.stages.base import Result, Transform
+from ovpipe.transport import wire
 from ovpipe.transport.lease import Lease
+from ovpipe.transport.peers import Departed
 from ovpipe.transport.turns import Turn
 
 Submit = Callable[[Frame, Callable[[], None]], Callable[[], Result]]
@@ -40,3 +42,8 @@ def at_once(stage: Transform) -> Submit:
         return lambda: result
 
     return submit
+
+
+def is_end(message: wire.Message | Departed) -> bool:
+    """Whether it ends streams, rather than brings a frame."""
+    return isinstance(message, Departed) or message.kind == wire.EOS
