@@ -44,6 +44,7 @@ from ovpipe.transport.sender import Sender
 from ovpipe.transport.turns import Turns
 from ovpipe.worker.context import WorkerContext
 from ovpipe.worker.jobs import Job, Submit, at_once
+from ovpipe.worker.sweep import Sweep
 
 if TYPE_CHECKING:
     from ovpipe.worker.guest import Guest
@@ -78,6 +79,7 @@ class Worker:
         most: int = member.assignment["max_frames"]
         self._left = max(0, most - self._seq) if most else sys.maxsize
         self._stage: Stage | None = None
+        self._sweep = Sweep(lambda: bool(len(member.roots) or self.guests))
         self._capacity = 1
         self._frame_bytes = 0
         self._thread = threading.get_ident()
@@ -144,6 +146,8 @@ class Worker:
         stage, self._stage = self._stage, None
         if stage is not None:
             stage.close()
+            del stage
+            self._sweep.end()
 
     def end(self) -> None:
         """All is done."""
@@ -411,10 +415,12 @@ class Worker:
         self._words[self._me + W_BEAT] += 1
         if idle:
             self.member.shared.set_state(IDLE, began)
+            timeout_ms = self._sweep.patience_ms(timeout_ms)
         # With frames at hand that there is no room for, it waits for its own work, not for frames.
         at_hand = bool(self.mail)
         message = self.mail.next(timeout_ms, starving)
         self._words[self._me + (W_BUSY_NS if at_hand else W_IDLE_NS)] += time.monotonic_ns() - began
+        self._sweep.waited(message is not None or not idle)
         return message
 
     def _look_up(self) -> None:
