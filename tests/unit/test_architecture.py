@@ -46,7 +46,6 @@ FENCED = {
     "signal": {
         "stages/pipe.py",
         "cli/run.py",
-        "cli/running.py",
         "worker/__main__.py",
         "supervisor/__main__.py",
         "supervisor/process.py",
