@@ -6,7 +6,6 @@ one and every stage is reached from a producer, or raises ConfigError with all p
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ovpipe.errors import ConfigError, Problem
+from ovpipe.hint import near
 from ovpipe.spec import (
     DEFAULT_DEPTH,
     LIVE_AGE_S,
@@ -96,7 +96,8 @@ class Graph:
         for stage in self.stages:
             if stage.name == name:
                 return stage
-        raise ConfigError([Problem(f"no stage '{name}'", hint=_hint(name, self.stages))])
+        hint = near(name, [stage.name for stage in self.stages])
+        raise ConfigError([Problem(f"no stage '{name}'", hint=hint)])
 
     def way(self, source: str, target: str) -> frozenset[int]:
         """The indices of all edges on which a frame can travel from `source` to `target`."""
@@ -218,14 +219,6 @@ def _problem(
     return Problem(message, path, place.file, place.line, place.column, hint)
 
 
-def _hint(name: str, stages: Sequence[Stage] | Sequence[StageSpec]) -> str:
-    near = difflib.get_close_matches(name, [s.name for s in stages], 1)
-    if near:
-        return f"did you mean '{near[0]}'?"
-    names = [s.name for s in stages[:10]] + ["..."] * (len(stages) > 10)
-    return "stages are " + ", ".join(names)
-
-
 def _inputs(
     spec: PipelineSpec, by_name: dict[str, StageSpec], problems: list[Problem]
 ) -> dict[str, tuple[InputSpec, ...]]:
@@ -257,7 +250,7 @@ def _inputs(
             source = by_name.get(entry.source)
             if source is None:
                 what = f"there is no stage '{entry.source}'"
-                problems.append(_problem(stage, what, _hint(entry.source, spec.stages), entry))
+                problems.append(_problem(stage, what, near(entry.source, by_name), entry))
             elif source.role == "consumer":
                 what = f"'{entry.source}' is a consumer and gives no frames"
                 hint = "name the stage that it reads, or write `inputs:` where the order is not it"

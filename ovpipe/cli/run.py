@@ -1,7 +1,8 @@
 """`ovpipe run`: the supervisor in the foreground, with a terminal's signals.
 
 Law: the first SIGINT, SIGTERM or SIGHUP drains; a second SIGINT or SIGTERM kills, and the exit
-code says which (130, 143). The handlers that were there before are put back.
+code says which (130, 143); `ovpipe stop --now` counts as a SIGTERM. The handlers that were there
+before are put back.
 """
 
 from __future__ import annotations
@@ -132,7 +133,8 @@ def _run(
     with closing(only), talk.showing(), _signals(supervisor, talk) as forced:
         outcome = supervisor.run()
     seconds = time.monotonic() - began
-    code = 128 + forced[-1] if outcome.killed and forced else outcome.exit_code
+    by = forced[-1] if forced else signal.SIGTERM  # or `ovpipe stop --now`
+    code = 128 + by if outcome.killed else outcome.exit_code
     if outcome.error is None or any(a.claimed for a in outcome.reading.accounts):
         talk.ledger(outcome.reading)
     found = verdict(graph, outcome.reading, seconds, share_busy(before, processors()))

@@ -1,10 +1,12 @@
-"""Commands for pipelines that run: ps, top, stop. They read what each run says of itself."""
+"""Commands for pipelines that run: ps, top, stop. They read what each run says of itself.
+
+Law: nothing but the run is asked to end. A signal would not do: the process of a run is that of a
+whole application where it runs inline.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
 from collections import Counter
@@ -17,7 +19,9 @@ import click
 from ovpipe.cli import complete
 from ovpipe.cli.examples import examples
 from ovpipe.cli.status import Status, say, table
+from ovpipe.errors import PipelineClosed
 from ovpipe.supervisor.bulletin import Run, runs
+from ovpipe.supervisor.contact import Contact
 from ovpipe.supervisor.core import DRAIN_TIMEOUT_S
 
 _LOOK_S = 0.2
@@ -136,26 +140,19 @@ def top(which: str | None, once: bool, json_: bool) -> None:
 def stop(which: str | None, now: bool, timeout: float) -> None:
     """Drain the pipeline WHICH (its name or process) and wait for its end."""
     run = find(which)
+    contact, deadline = Contact(run.folder), time.monotonic() + timeout
     try:
-        process = os.pidfd_open(run.pid)
-    except ProcessLookupError:
-        return
-    try:
-        deadline = time.monotonic() + timeout
-        asked = False
-        while run.here:  # looked at after the descriptor was taken: it is that very process
-            if now or not asked:  # a second one ends it at once
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(process, signal.SIGTERM)
-                asked = True
-            if time.monotonic() >= deadline:
-                raise click.ClickException(
-                    f"{run.name} ({run.pid}) has not ended within {timeout:g} s; "
-                    "--now ends it at once"
-                )
-            time.sleep(_LOOK_S)
-    except PermissionError:
-        raise click.ClickException(f"{run.name} ({run.pid}) is not yours to end") from None
-    finally:
-        os.close(process)
+        with suppress(PipelineClosed):  # it has just ended
+            contact.kill() if now else contact.drain()
+    except TimeoutError:
+        raise click.ClickException(
+            f"{run.name} ({run.pid}) does not answer; `kill -9 {run.pid}` ends it"
+        ) from None
+    while run.here:
+        if time.monotonic() >= deadline:
+            hint = "" if now else "; --now ends it at once"
+            raise click.ClickException(
+                f"{run.name} ({run.pid}) has not ended within {timeout:g} s{hint}"
+            )
+        time.sleep(_LOOK_S)
     say(sys.stderr, f"{run.name} ({run.pid}) has ended")

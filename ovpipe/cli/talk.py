@@ -27,7 +27,7 @@ Level = Literal["info", "warning", "error"]
 
 _EVERY_S = 5.0
 _STDERR = 2
-_GOOD_NEWS = (" is back after ", " ends the run: ", " is to be restarted, as asked for")
+_GOOD_NEWS = (" is back after ", " ends the run: ", ", as asked for")
 _MARKED = re.compile(r"\W*(warn(?:ing)?|error|critical|fatal|traceback)\b", re.IGNORECASE)
 
 

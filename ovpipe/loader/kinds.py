@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ovpipe.errors import ConfigError
+from ovpipe.hint import near
 from ovpipe.loader import options as o
 from ovpipe.loader.card import card
 from ovpipe.loader.options import Fault
@@ -66,10 +67,9 @@ def answer(question: Question) -> Answer:
     """Look at one kind, in this process."""
     kind = question.kind
     if kind not in BUILT_IN and not is_own(kind):
-        hint = o.near(kind, sorted(kinds()))
-        if hint.startswith("known"):
-            hint += "; a kind of your own is 'module:Name'"
-        return Answer(f"unknown kind '{kind}'", hint)
+        known = sorted(kinds())
+        others = f"there are: {', '.join(known)}; a kind of your own is 'module:Name'"
+        return Answer(f"unknown kind '{kind}'", near(kind, known, others))
     try:
         cls = stage_class(kind)
         fault = o.unusable(cls, STAGE_KEYS)

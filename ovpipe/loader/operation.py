@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import inf
 from typing import Any, cast, get_args
 
-from ovpipe.loader.options import duration, near
+from ovpipe.hint import near
+from ovpipe.loader.options import duration
 from ovpipe.loader.reading import Reading
 from ovpipe.loader.tree import Node
 from ovpipe.spec import InputSpec, Placement, RunSpec, WhenFull, WhenRestart
@@ -59,7 +60,7 @@ def _input(reading: Reading, node: Node, path: str) -> InputSpec | None:
     policies, policy = get_args(WhenFull), values.get("when_full")
     if "when_full" in values and policy not in policies:
         where = entries["when_full"]
-        hint = "" if reading.private(where) else near(str(policy), [*policies], "")
+        hint = "" if reading.private(where) else near(str(policy), policies, "")
         reading.tell(where, f"{path}.when_full", f"must be one of {', '.join(policies)}", hint)
     max_age_s = None
     if "max_age" in entries:
@@ -95,7 +96,7 @@ def run(reading: Reading, node: Node, path: str) -> RunSpec:
         where = entries[key]
         values[key] = reading.plain(where, f"{path}.{key}")
         if values[key] not in choices:
-            hint = "" if reading.private(where) else near(str(values[key]), [*choices], "")
+            hint = "" if reading.private(where) else near(str(values[key]), choices, "")
             reading.tell(where, f"{path}.{key}", f"must be one of {', '.join(choices)}", hint)
     if "max_restarts" in entries:
         where = entries["max_restarts"]

@@ -9,7 +9,6 @@ written as, a text what a path is.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import importlib.util
 import inspect
@@ -22,6 +21,7 @@ import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, with_config
 from typing_extensions import TypedDict, is_typeddict
 
+from ovpipe.hint import near
 from ovpipe.options import Mark
 from ovpipe.stages.base import Producer, Stage
 
@@ -244,14 +244,6 @@ def _settled(faults: list[Fault]) -> list[Fault]:
             value = fault.message.removeprefix(fault.discreet)
             result[fault.path] = Fault(fault.path, either + value, first.hint, either)
     return list(result.values())
-
-
-def near(word: str, words: list[str], otherwise: str | None = None) -> str:
-    """'did you mean ...?' where something is near, else what there is."""
-    found = difflib.get_close_matches(word, words, 1)
-    if found:
-        return f"did you mean '{found[0]}'?"
-    return f"known are: {', '.join(words)}" if otherwise is None else otherwise
 
 
 def defaults(cls: type[Stage]) -> dict[str, Any]:

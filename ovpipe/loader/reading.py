@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovpipe.errors import ConfigError, Problem
+from ovpipe.hint import near
 from ovpipe.loader.interpolate import InterpolationError, interpolate
-from ovpipe.loader.options import UNKNOWN_KEY, near
+from ovpipe.loader.options import UNKNOWN_KEY
 from ovpipe.loader.tree import MAX_TEXT, Node, scalar, shown
 from ovpipe.spec import Place
 
@@ -86,4 +87,4 @@ class Reading:
         """Tell keys that are not known."""
         for key, place in (node.keys or {}).items():
             if key not in known:
-                self.tell(place, f"{path}.{key}" if path else key, UNKNOWN_KEY, near(key, [*known]))
+                self.tell(place, f"{path}.{key}" if path else key, UNKNOWN_KEY, near(key, known))

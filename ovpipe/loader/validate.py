@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from ovpipe.hint import near
 from ovpipe.loader.http import http
 from ovpipe.loader.kinds import STAGE_KEYS, Answer, Question, answers
 from ovpipe.loader.operation import inputs, run
-from ovpipe.loader.options import UNKNOWN_KEY, Fault, near
+from ovpipe.loader.options import UNKNOWN_KEY, Fault
 from ovpipe.loader.reading import Reading
 from ovpipe.loader.streams import expand, filled
 from ovpipe.loader.tree import Node
@@ -205,7 +206,7 @@ class Validator:
                     message = f"stage '{entry.source}' is switched off (enabled: false)"
                     self._tell(entry.place, path, message)
                 elif entry.source not in stages:
-                    hint = near(entry.source, list(stages))
+                    hint = near(entry.source, stages)
                     message = f"there is no stage '{entry.source}'"
                     if self._private(entry.place):
                         message, hint = "there is no stage of the name that a variable gives", ""

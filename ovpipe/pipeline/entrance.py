@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from ovpipe.errors import ConfigError, PipelineClosed
 from ovpipe.frame import Frame
 from ovpipe.graph import Graph
+from ovpipe.hint import near
 from ovpipe.pipeline.source import Pushed, Source
 
 
@@ -38,9 +37,7 @@ class Entrance:
             if stream in (source.stream, source.stream.removeprefix(f"{stage}/")):
                 return [source]
         names = [s.stream.removeprefix(f"{stage}/") for s in found]
-        near = difflib.get_close_matches(stream, names, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"streams are {', '.join(names)}"
-        raise ConfigError(f"stage '{stage}' has no stream '{stream}'; {hint}")
+        raise ConfigError(f"stage '{stage}' has no stream '{stream}'; {near(stream, names)}")
 
     def find(self, stage: str, stream: str | None, data: Pushed | None = None) -> Source:
         """The one that is meant; a Frame may say so itself."""

@@ -16,9 +16,8 @@
 
 Law: an event that the state does not know raises CameraError and changes nothing. There is never
 more than one attempt under way, none before `connect_at_s`, and always a next one until `ended`.
-Waits double from 1 s to 30 s, for ever, and begin anew once a connection has lasted longer than
-the wait before it. Each wait is shortened at random, and the first attempt comes after a random
-part of a second, so that cameras which went away together do not come back together.
+Waits are those of `ovpipe.stages.waits`, from 1 s to 30 s; the first attempt comes after a random
+part of a second.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+from ovpipe.stages.waits import Waits
 
 State = Literal["connecting", "streaming", "stalled", "reconnecting", "auth_failed", "ended"]
 
@@ -52,8 +53,8 @@ class Camera:
     def __init__(
         self, now_s: float, random: Callable[[], float], timing: Timing | None = None
     ) -> None:
-        self.timing = timing or Timing()
-        self._random = random
+        self.timing = t = timing or Timing()
+        self._waits = Waits(t.first_wait_s, t.longest_wait_s, t.denied_wait_s, random)
         self.state: State = "connecting"
         self.since_s = now_s
         self.why = "at the start"
@@ -61,7 +62,6 @@ class Camera:
         """How many attempts to connect have begun."""
         self.connect_at_s: float | None = now_s + random() * self.timing.spread_s
         """When the next attempt is due; None while one is under way, and at the end."""
-        self._wait_s = 0.0
         self._sign_s = now_s
         self._seen = False
 
@@ -100,15 +100,13 @@ class Camera:
     def lost(self, now_s: float, why: str) -> None:
         """What was connected is closed, or could not be."""
         self._closed("lost", now_s)
-        longest_s = self.timing.longest_wait_s
-        self._wait_s = min(2 * self._wait_s, longest_s) or self.timing.first_wait_s
-        self.connect_at_s = now_s + self._wait_s * (1 - self._random() / 4)
+        self.connect_at_s = now_s + self._waits.after_loss()
         self._turn("reconnecting" if self._seen else "connecting", now_s, why)
 
     def denied(self, now_s: float, why: str) -> None:
         """The source refused name or password."""
         self._closed("denied", now_s)
-        self.connect_at_s = now_s + self.timing.denied_wait_s * (1 + self._random() / 4)
+        self.connect_at_s = now_s + self._waits.after_refusal()
         self._turn("auth_failed", now_s, why)
 
     def end(self, now_s: float, why: str) -> None:
@@ -124,8 +122,8 @@ class Camera:
         self._lasted(now_s)
 
     def _lasted(self, now_s: float) -> None:
-        if self.state == "streaming" and now_s - self.since_s > self._wait_s:
-            self._wait_s = 0.0
+        if self.state == "streaming":
+            self._waits.lasted(now_s - self.since_s)
 
     def _turn(self, state: State, now_s: float, why: str) -> None:
         if state != self.state:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from ovpipe.errors import PreflightError
 from ovpipe.stages.messenger import Messenger
-from ovpipe.stages.outbox import Away, Client, Denied, Settled
+from ovpipe.stages.outbox import Away, Client, Denied, Settled, scrubbed
 from ovpipe.stages.paths import STREAM
 from ovpipe.stages.spool import Message
 
@@ -111,9 +111,7 @@ class _Client:
         except (confluent_kafka.KafkaException, ValueError, TypeError) as error:
             said = error.args[0] if error.args else error
             text = said.str() if isinstance(said, confluent_kafka.KafkaError) else str(said)
-            for secret in filter(None, self._secrets):
-                text = text.replace(secret, "***")
-            raise PreflightError(f"options: {text}") from None
+            raise PreflightError(f"options: {scrubbed(text, self._secrets)}") from None
 
     def connect(self, timeout_s: float) -> None:
         import confluent_kafka

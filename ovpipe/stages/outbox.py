@@ -99,7 +99,7 @@ class Outbox:
         self._client = client
         self._stage = stage
         self._shown = shown
-        self._secrets = [secret for secret in secrets if secret]
+        self._secrets = secrets
         self._timeout_s = timeout_s
         self._uplink = Uplink(time.monotonic(), random.random, timing)
         self._log = logging.getLogger(f"ovpipe.{stage}")
@@ -279,6 +279,11 @@ class Outbox:
             )  # fmt: skip
 
     def _scrubbed(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return " ".join(text.split())[:500]
+        return " ".join(scrubbed(text, self._secrets).split())[:500]
+
+
+def scrubbed(text: str, secrets: Sequence[str]) -> str:
+    """The text without the secrets; of one that holds another, nothing is left over."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import random
+import select
 import subprocess
 import sys
 import time
@@ -110,9 +111,12 @@ class Relay(io.RawIOBase):
             return
         super().close()
         deadline_s = time.monotonic() + (GRACE_S if self.connected and not self.over else 0.0)
+        ready = select.poll()
+        ready.register(self._in, select.POLLOUT)
+        ready.register(self._out, select.POLLIN)
         while self._waiting and not self.over and time.monotonic() < deadline_s:
+            ready.poll(max(0.0, deadline_s - time.monotonic()) * 1000)
             self.pump()
-            time.sleep(0.01)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()

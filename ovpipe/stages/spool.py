@@ -27,12 +27,11 @@ from typing import Literal, Protocol
 
 from ovpipe.errors import PreflightError
 from ovpipe.stages.paths import prepare
+from ovpipe.stages.sqlite_errors import BROKEN, LOCKED, NO_ROOM, code_of
 
 WhenFull = Literal["drop_oldest", "drop_newest", "block"]
 
 _APPLICATION = 0x4F565053  # "OVPS"
-_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
-_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class NoRoom(Exception):
@@ -109,7 +108,7 @@ class OnDisk:
         try:
             self._database = self._open()
         except sqlite3.DatabaseError as error:
-            if _code(error) not in _BROKEN:
+            if code_of(error) not in BROKEN:
                 raise self._unusable(error) from None
             self.put_aside = self._aside()
             try:
@@ -151,7 +150,7 @@ class OnDisk:
         return database
 
     def _unusable(self, error: sqlite3.Error) -> PreflightError:
-        if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if code_of(error) in LOCKED:
             return PreflightError(
                 f"the spool '{self._path}' is in use by another stage or run; give each its own"
             )
@@ -192,7 +191,7 @@ class OnDisk:
         try:
             self._database.execute(statement, values)
         except sqlite3.OperationalError as error:
-            if _code(error) not in _NO_ROOM:
+            if code_of(error) not in NO_ROOM:
                 raise
             try:  # what the log holds twice may be room enough
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -202,12 +201,6 @@ class OnDisk:
 
     def close(self) -> None:
         self._database.close()
-
-
-def _code(error: sqlite3.Error) -> int:
-    """SQLite's number of an error; the extended one only where it is one of ours."""
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code if code in _NO_ROOM else code & 0xFF
 
 
 class Spool:

@@ -31,6 +31,7 @@ from ovpipe.options import Duration
 from ovpipe.stages.jsonl import record
 from ovpipe.stages.paths import STREAM, prepare
 from ovpipe.stages.selective import Selective
+from ovpipe.stages.sqlite_errors import LOCKED, NO_ROOM, code_of
 
 VERSION = 1
 """Of the tables; stands in the database as `user_version`."""
@@ -64,8 +65,6 @@ CREATE VIEW found AS
     SELECT run, stream, seq, pts, written, detections.*
     FROM detections JOIN frames ON frames.id = detections.frame;
 """
-_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
-_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _TURN_S = 0.2
 _OPEN_S = 3.0
 _LOG_PAGES = 250  # a megabyte of log
@@ -104,7 +103,7 @@ class Sqlite(Selective):
         try:
             self._database = self._opened(Path(self.path).expanduser())
         except sqlite3.Error as error:
-            hint = "it is locked" if _code(error) in _LOCKED else str(error)
+            hint = "it is locked" if code_of(error) in LOCKED else str(error)
             raise PreflightError(
                 f"'{self.path}' cannot be used: {hint}; give the path of a database that ovpipe "
                 "made, or of a new file"
@@ -124,13 +123,13 @@ class Sqlite(Selective):
                 return
             except sqlite3.OperationalError as error:
                 self._undo()
-                code = _code(error)
-                if code in _NO_ROOM:
+                code = code_of(error)
+                if code in NO_ROOM:
                     if not folded and self._fold():
                         folded = True
                         continue
                     raise FrameError(f"no space for '{self.path}'", "disk_full") from error
-                if code not in _LOCKED:
+                if code not in LOCKED:
                     raise
                 self._tell_locked()
                 if self.context.stopping or time.monotonic() >= deadline_s:
@@ -246,9 +245,3 @@ class Sqlite(Selective):
 def _text(text: str) -> str:
     """SQLite keeps UTF-8 only."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _code(error: sqlite3.Error) -> int:
-    """SQLite's number of an error; the extended one only where it is one of ours."""
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code if code in _NO_ROOM else code & 0xFF

@@ -15,9 +15,8 @@
 
 Law: an event that the state does not know raises UplinkError and changes nothing. There is never
 more than one attempt under way, none before `connect_at_s`, and always a next one until `closed`.
-Waits double from 1 s to 30 s, for ever, and begin anew once a connection has lasted longer than
-the wait before it. Each is shortened at random, so that clients which lost a broker together do
-not come back together. A broker that says how long it wants to be left alone is left alone so long.
+Waits are those of `ovpipe.stages.waits`, from 1 s to 30 s. A broker that says how long it wants to
+be left alone is left alone so long.
 """
 
 from __future__ import annotations
@@ -25,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+from ovpipe.stages.waits import Waits
 
 State = Literal["connecting", "connected", "away", "denied", "closed"]
 
@@ -49,14 +50,13 @@ class Uplink:
     def __init__(
         self, now_s: float, random: Callable[[], float], timing: Timing | None = None
     ) -> None:
-        self.timing = timing or Timing()
-        self._random = random
+        self.timing = t = timing or Timing()
+        self._waits = Waits(t.first_wait_s, t.longest_wait_s, t.denied_wait_s, random)
         self.state: State = "connecting"
         self.since_s = now_s
         self.why = "at the start"
         self.connect_at_s: float | None = now_s
         """When the next attempt is due; None while one is under way, connected, and closed."""
-        self._wait_s = 0.0
 
     def begin(self, now_s: float) -> None:
         """An attempt begins."""
@@ -72,18 +72,16 @@ class Uplink:
     def lost(self, now_s: float, why: str, asked_wait_s: float = 0.0) -> None:
         """The attempt failed, or the connection broke."""
         self._under_way("lost", "connected")
-        if self.state == "connected" and now_s - self.since_s > self._wait_s:
-            self._wait_s = 0.0
-        self._wait_s = min(2 * self._wait_s, self.timing.longest_wait_s) or self.timing.first_wait_s
-        wait_s = self._wait_s * (1 - self._random() / 4)
+        if self.state == "connected":
+            self._waits.lasted(now_s - self.since_s)
         asked_wait_s = min(asked_wait_s, self.timing.longest_asked_wait_s)
-        self.connect_at_s = now_s + max(wait_s, asked_wait_s)
+        self.connect_at_s = now_s + max(self._waits.after_loss(), asked_wait_s)
         self._turn("away", now_s, why)
 
     def denied(self, now_s: float, why: str) -> None:
         """The broker refused name or password."""
         self._under_way("denied", "connected")
-        self.connect_at_s = now_s + self.timing.denied_wait_s * (1 + self._random() / 4)
+        self.connect_at_s = now_s + self._waits.after_refusal()
         self._turn("denied", now_s, why)
 
     def hurry(self, now_s: float) -> None:

@@ -37,7 +37,7 @@ def _stoppable(supervisor: Supervisor) -> None:
 
 
 def _terminated(supervisor: Supervisor) -> None:
-    """`ovpipe stop`: the first drains, a second ends at once."""
+    """SIGTERM, as in `ovpipe run`: the first drains, a second ends at once."""
     signal.signal(signal.SIGTERM, lambda *_: supervisor.kill())
     supervisor.drain()
 

@@ -7,11 +7,11 @@ it had in hand, as in any death.
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Sequence
 
 from ovpipe.errors import ConfigError, OvpipeError
+from ovpipe.hint import near
 from ovpipe.supervisor.crew import Crew
 from ovpipe.supervisor.post import Post
 
@@ -24,9 +24,7 @@ def posts_of(posts: Sequence[Post], name: str) -> list[Post]:
     if found:
         return found
     names = [*dict.fromkeys(n for post in posts for n in (post.plan.stage, post.plan.name))]
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}"
-    raise ConfigError(f"no stage '{name}'; {hint}")
+    raise ConfigError(f"no stage '{name}'; {near(name, names)}")
 
 
 def ask_to_leave(crew: Crew, name: str) -> None:

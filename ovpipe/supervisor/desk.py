@@ -87,8 +87,8 @@ class _Visitor:
     def send(self, message: dict[str, Any], fd: int | None = None) -> None:
         """Send an answer now. Raises BlockingIOError where there is no room for it."""
         data = json.dumps(message, separators=(",", ":")).encode()
-        extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd else []
-        self.channel.sendmsg([data], extra, socket.MSG_DONTWAIT)
+        fds = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        self.channel.sendmsg([data], fds, socket.MSG_DONTWAIT)
 
     def has_read_all(self) -> bool:
         """Whether nothing that was sent is still on its way: a copy of a frame may be large."""
@@ -116,13 +116,18 @@ class Desk:
         self._book = LogBook()
         self.viewing = Viewing(plan, posts)
         self._orders = orders
+        self._tell: Callable[[str], None] = lambda text: None
         self._listener: socket.socket | None = None
         self._listens = False
         self._came = 0
         self._visitors: list[_Visitor] = []
 
     def open(self, tell: Callable[[str], None]) -> None:
-        """Listen; where that cannot be, say so: the run goes on without."""
+        """Listen; where that cannot be, say so: the run goes on without.
+
+        `tell`: also told who asks for the end, since nobody at the run's terminal did.
+        """
+        self._tell = tell
         try:
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._listener.setblocking(False)
@@ -251,9 +256,11 @@ class Desk:
         match asked:
             case {"ask": "drain"}:
                 self._say(visitor, {})
+                self._tell("draining, as asked for: what is in flight is finished")
                 self._orders.drain()
             case {"ask": "kill"}:
                 self._say(visitor, {})
+                self._tell("ending at once, as asked for")
                 self._orders.kill()
             case {"ask": "restart", "stage": str(stage)} if len(stage) <= _MAX_TEXT:
                 self._orders.restart(stage)

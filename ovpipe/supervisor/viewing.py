@@ -8,7 +8,6 @@ with it; its successor is asked anew.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 from ovpipe.errors import ConfigError
 from ovpipe.graph import Edge, Graph
+from ovpipe.hint import near
 from ovpipe.supervisor.launch import Plan
 from ovpipe.supervisor.post import Post
 from ovpipe.transport.look import ANY
@@ -35,27 +35,17 @@ def find_edge(graph: Graph, text: str, stream: str | None = None) -> Edge:
             if stream is not None and stream not in edge.streams:
                 name = f"{edge.source} -> {edge.target}"
                 raise ConfigError(
-                    f"stream '{stream}' does not come along '{name}'; {_near(stream, edge.streams)}"
+                    f"stream '{stream}' does not come along '{name}'; {near(stream, edge.streams)}"
                 )
             return edge
     names = [f"{edge.source} -> {edge.target}" for edge in graph.edges]
     if arrow:
-        raise ConfigError(
-            f"no edge '{source} -> {target}'; {_near(f'{source} -> {target}', names)}"
-        )
+        raise ConfigError(f"no edge '{source} -> {target}'; {near(f'{source} -> {target}', names)}")
     into = [f"'{edge.source} -> {edge.target}'" for edge in graph.edges if edge.target == source]
     if into:
         raise ConfigError(f"stage '{source}' gives no frames; look at {' or '.join(into)}")
     known = [*dict.fromkeys(edge.source for edge in graph.edges), *names]
-    raise ConfigError(f"no stage or edge '{source}'; {_near(source, known)}")
-
-
-def _near(word: str, words: Sequence[str]) -> str:
-    found = difflib.get_close_matches(word, words, 1)
-    if found:
-        return f"did you mean '{found[0]}'?"
-    more = ", ..." if len(words) > 10 else ""
-    return f"there are: {', '.join(words[:10])}{more}"
+    raise ConfigError(f"no stage or edge '{source}'; {near(source, known)}")
 
 
 @dataclass(eq=False)

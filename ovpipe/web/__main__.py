@@ -16,7 +16,7 @@ import socket
 import sys
 from typing import Any
 
-from ovpipe.worker.__main__ import arm_parent_death
+from ovpipe.worker.parent import arm_parent_death
 
 _NICE = 10
 _MAX_CONNECTIONS = 200

@@ -3,29 +3,19 @@
 FDS are the ends of its stages' control channels (`5`, or `5,7`), PARENT is the supervisor's process
 id, NAME the stages', there for lists of processes only.
 
-Law: a worker never outlives its supervisor. The parent-death signal is armed before anything
-heavy is imported, and the parent checked after that, since it may have died in between.
-End-of-file on the control channel is the second layer. SIGUSR1 makes it print the stacks of all
-its threads to stderr, from within the signal handler, whatever native code they are stuck in.
+Law: a worker never outlives its supervisor (`ovpipe.worker.parent`, before anything heavy is
+imported); end-of-file on the control channel is the second layer. SIGUSR1 makes it print the
+stacks of all its threads to stderr, from within the signal handler, whatever native code they are
+stuck in.
 """
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
-import os
 import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
-
-
-def arm_parent_death(parent: int) -> None:
-    """Have the kernel kill this process when the supervisor dies; die if it already has."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
+from ovpipe.worker.parent import arm_parent_death
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)

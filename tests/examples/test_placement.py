@@ -1,4 +1,4 @@
-"""The snippets of docs/placement.md run as they stand, and do what the text says."""
+"""docs/placement.md: its pipeline does what the text says, and is refused in these words."""
 
 import json
 import re
@@ -31,10 +31,6 @@ def test_the_pipeline_of_the_text(tmp_path):
     assert all(row["delivered"] == 100 for row in json.loads(ended.stdout)["ledger"])
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 100
     assert len(list((tmp_path / "shots").iterdir())) == 100
-
-
-def test_the_pipeline_of_the_application():
-    exec(compile(snippet("python"), "docs/placement.md", "exec"), {"__name__": "docs"})
 
 
 def test_the_refusal_is_worded_as_the_text_has_it(tmp_path):

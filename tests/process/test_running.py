@@ -102,6 +102,24 @@ def test_a_pipeline_in_an_application_is_stopped_too():
         pipeline.wait()
 
 
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("now", [(), ("--now",)], ids=["drain", "now"])
+def test_of_an_application_that_runs_it_inline_only_the_pipeline_is_stopped(now):
+    script = f"""
+import subprocess, sys, ovpipe
+pipeline = ovpipe.Pipeline("inline")
+pipeline.add("src", "{S}Endless")
+pipeline.add("sink", "{S}Check", inputs="src")
+with pipeline.start("inline"):
+    stop = [sys.executable, "-m", "ovpipe", "stop", "inline", *{now}]
+    print(subprocess.run(stop, timeout=60).returncode, pipeline.wait(60))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    assert (ended.returncode, ended.stdout) == (0, "0 True\n"), ended.stderr
+
+
 def test_a_killed_run_is_not_listed(ovpipe_run):
     process = ovpipe_run.start(ENDLESS)
     ovpipe_run.until(process, "under way")

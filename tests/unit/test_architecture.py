@@ -24,7 +24,7 @@ LAYERS = [
     {"frame"},
     {"image", "detections"},
     {"spec", "options"},
-    {"errors", "descriptors", "__init__"},
+    {"errors", "hint", "descriptors", "__init__"},
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 
@@ -42,18 +42,18 @@ FENCED = {
     "paho": {"stages/mqtt.py"},
     "confluent_kafka": {"stages/kafka.py"},
     "redis": {"stages/redis.py"},
-    "sqlite3": {"stages/sqlite.py", "stages/spool.py"},
+    "sqlite3": {"stages/sqlite.py", "stages/sqlite_errors.py", "stages/spool.py"},
     "signal": {
         "stages/pipe.py",
         "cli/run.py",
-        "cli/running.py",
         "worker/__main__.py",
+        "worker/parent.py",
         "supervisor/__main__.py",
         "supervisor/process.py",
         "testing/misbehave.py",
         "testing/chaos.py",
     },
-    "ctypes": {"transport/token.py", "worker/__main__.py", "queue/", "testing/misbehave.py"},
+    "ctypes": {"transport/token.py", "worker/parent.py", "queue/", "testing/misbehave.py"},
     "pytest": {"testing/plugin.py"},
     "pickle": set(),
     "marshal": set(),

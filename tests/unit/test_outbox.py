@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ovpipe.stages.outbox import Away, Counts, Denied, Outbox
+from ovpipe.stages.outbox import Away, Counts, Denied, Outbox, scrubbed
 from ovpipe.stages.spool import InMemory, Message, NoRoom, Spool
 from ovpipe.stages.uplink import Timing
 from tests.support.processes import wait_for
@@ -102,6 +102,10 @@ def test_what_is_refused_is_told_once_a_minute(caplog):
     outbox.start()
     assert close(outbox) == Counts(0, 6, 1, 5, 0, 0)
     assert caplog.text.count("refused a message: too large") == 1
+
+
+def test_of_a_secret_that_holds_another_nothing_is_left():
+    assert scrubbed("of hush-hush, hush", ["", "hush", "hush-hush"]) == "of ***, ***"
 
 
 def test_each_change_is_said_once_without_a_secret(caplog):
