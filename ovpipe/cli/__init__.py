@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
 
 from ovpipe import __version__
+from ovpipe.descriptors import hold_standard
 from ovpipe.errors import ConfigError, OvpipeError
 
 _COMMANDS = {
@@ -75,6 +77,7 @@ def group() -> None:
 
 def main() -> None:
     """Entry of the `ovpipe` command: errors become one message and their exit code."""
+    hold_standard()
     try:
         group.main(standalone_mode=False, prog_name="ovpipe")
     except click.ClickException as error:
@@ -91,3 +94,17 @@ def main() -> None:
     except OvpipeError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except FileNotFoundError:
+        if _somewhere():
+            raise
+        click.echo("error: the current folder has been deleted; go to one that is there", err=True)
+        sys.exit(2)
+
+
+def _somewhere() -> bool:
+    """Whether the current folder is there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +18,8 @@ from ovpipe.loader.interpolate import NAME
 from ovpipe.loader.tree import Node
 from ovpipe.spec import PipelineSpec
 from ovpipe.stages import registry
+
+_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,15 @@ def read_env(path: str) -> dict[str, str]:
     Raises ConfigError, which names the line and never a value.
     """
     try:
-        text = Path(path).read_text("utf-8-sig")
+        with open(path, "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8") from None
+    if len(data) > _MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {_MAX_BYTES >> 20} MiB: no file of variables")
     found, problems = {}, []
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ovpipe.errors import PreflightError
+from ovpipe.stages.paths import expanded
 
 Transport = Literal["tcp", "udp"]
 
@@ -70,7 +71,7 @@ def address(url: str, username: str = "", password: str = "", live: bool | None 
     if scheme in ("", "file"):
         if username or password:
             raise PreflightError("username and password are for network sources, not for files")
-        path = Path(unquote(urlsplit(url).path) if scheme else url).expanduser()
+        path = expanded(unquote(urlsplit(url).path) if scheme else url)
         device = _DEVICE.match(str(path)) is not None
         return Address("", str(path), path, device, device if live is None else live)
     if scheme not in _ALWAYS_LIVE | _MAYBE_LIVE:

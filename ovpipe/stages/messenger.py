@@ -19,7 +19,6 @@ import time
 from abc import abstractmethod
 from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypedDict
 
 from annotated_types import Ge, Gt
@@ -29,6 +28,7 @@ from ovpipe.frame import UNSET, Frame
 from ovpipe.options import Duration
 from ovpipe.stages.jsonl import record
 from ovpipe.stages.outbox import Client, Counts, Outbox
+from ovpipe.stages.paths import expanded
 from ovpipe.stages.selective import Selective
 from ovpipe.stages.spool import (
     DiskFull,
@@ -95,7 +95,7 @@ class Messenger(Selective):
         self._log = logging.getLogger(f"ovpipe.{self.context.stage}")
         client, shown = self.client()
         path = self.spool.get("path", "")
-        store = OnDisk(Path(path).expanduser()) if path else InMemory()
+        store = OnDisk(expanded(path)) if path else InMemory()
         spool = Spool(
             store,
             self.spool.get("max_messages", 100_000),

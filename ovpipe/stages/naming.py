@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ovpipe.errors import PreflightError
-from ovpipe.stages.paths import safe_name
+from ovpipe.stages.paths import expanded, safe_name
 
 FIELDS = ("stream", "time", "n", "seq", "label")
 _ZONED = "%Y-%m-%dT%H-%M-%S%z"
@@ -59,6 +59,8 @@ class Pattern:
         self._utc = utc
         self._parts: list[str | Callable[[Facts], str]] = []
         regex = ""
+        if "\0" in text:
+            raise PreflightError(f"path {text!r}: a NUL byte is in it")
         try:
             parsed = list(string.Formatter().parse(text))
         except ValueError as error:
@@ -77,7 +79,7 @@ class Pattern:
             "\0"
         )
         self.root = Path(folders.rpartition("/")[0] or ("/" if folders[:1] == "/" else "."))
-        self.root = self.root.expanduser()
+        self.root = expanded(str(self.root))
         depth = folders.count("/")
         *above, last = regex.split("/")[depth:]
         stem, dot, suffix = last.rpartition("\\.")

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from ovpipe.errors import PreflightError
@@ -27,6 +28,21 @@ def cache_folder(cache: str) -> Path:
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache or f"{base}/ovpipe/models").expanduser()
+
+
+def expanded(written: str) -> Path:
+    """The path that somebody wrote, `~` replaced. PreflightError where there can be none."""
+    try:
+        if "\0" in written:
+            raise ValueError("a NUL byte is in it")
+        path = Path(written).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.lstat()
+        return path
+    except (RuntimeError, ValueError) as error:  # RuntimeError: no such home
+        raise PreflightError(f"path {written!r}: {error}; write another path") from None
+    except OSError as error:  # too long; a loop of links
+        raise PreflightError(f"path '{written}': {error.strerror}; write another path") from None
 
 
 def for_stream(pattern: str, stream: str) -> Path:
@@ -47,12 +63,15 @@ def prepare(pattern: str) -> None:
     """
     if not pattern or pattern.endswith("/"):
         raise PreflightError(f"path '{pattern}' names no file; add its name")
-    path = Path(pattern).expanduser()
-    if path.exists() and not path.is_file() and not path.is_dir():
-        return  # /dev/stderr, a named pipe: nothing is created
+    path = expanded(pattern)
     folder = path.parent
     while STREAM in str(folder):
         folder = folder.parent
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            return  # /dev/stderr, a named pipe: nothing is created
+    except OSError as error:
+        raise unwritable(path, error) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # The one way to know: permissions say nothing of a read-only file system, or to root.

@@ -144,7 +144,7 @@ class Sqlite(Selective):
             database.close()
 
     def _opened(self, path: Path) -> sqlite3.Connection:
-        database = sqlite3.connect(path, timeout=_OPEN_S, isolation_level=None)
+        database = sqlite3.connect(path.absolute(), timeout=_OPEN_S, isolation_level=None)
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 
+from ovpipe.descriptors import hold_standard
 from ovpipe.supervisor.core import Supervisor
 from ovpipe.supervisor.serve import serve
 
@@ -42,4 +43,5 @@ def _terminated(supervisor: Supervisor) -> None:
 
 
 if __name__ == "__main__":
+    hold_standard()
     sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,7 @@ thread at a time on each side.
 from __future__ import annotations
 
 import array
+import fcntl
 import json
 import os
 import socket
@@ -21,14 +22,23 @@ from ovpipe.errors import WireError
 MAX_MESSAGE = 1 << 18
 _MAX_FDS = 4
 _PART = MAX_MESSAGE // 8  # of text, which as JSON within JSON may become longer
+_STDERR = 2
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
     """Both ends of a new channel."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = map(_not_standard, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_MESSAGE)
     return ours, theirs
+
+
+def _not_standard(end: socket.socket) -> socket.socket:
+    """The socket, above the standard descriptors: the host may have closed its own."""
+    if end.fileno() > _STDERR:
+        return end
+    with end:
+        return socket.socket(fileno=fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, _STDERR + 1))
 
 
 def send(channel: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> bool:

@@ -1,6 +1,7 @@
 """The command line, as a process: output, exit codes, one clear error each."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -25,6 +26,23 @@ def ovpipe(tmp_path):
 def test_validate_says_ok(ovpipe):
     ended = ovpipe("validate", "c.yaml", config=GOOD)
     assert (ended.returncode, ended.stdout) == (0, "c.yaml: ok: 2 stages, 1 edges, 1 streams\n")
+
+
+@pytest.mark.parametrize("command", [["validate", "-"], ["init", "x"], ["run", "c.yaml"]])
+def test_a_current_folder_that_is_gone_is_one_error(tmp_path, command):
+    """Scripts that clean up do that."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = [sys.executable, "-m", "ovpipe", *command]
+    environ = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ended = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *command],
+        cwd=gone, input="version: 1\n", capture_output=True, text=True, env=environ, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "deleted" in line or "No such file" in line
 
 
 def test_validate_says_everything_wrong_and_exits_2(ovpipe):

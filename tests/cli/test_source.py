@@ -66,6 +66,7 @@ def test_a_wrong_file_of_variables_is_told_without_its_values(ovpipe, tmp_path):
     assert "env:3:1: not NAME=value" in ended.stderr
     assert "secret" not in ended.stderr
     assert "cannot be read" in ovpipe("validate", "c.yaml", "--env-file", "none").stderr
+    assert "no file of variables" in ovpipe("validate", "c.yaml", "--env-file", "/dev/zero").stderr
 
 
 def test_a_run_ends_after_its_duration(ovpipe):

@@ -230,6 +230,36 @@ def test_closed_stdout_and_stderr_do_not_kill_the_pipeline(ovpipe_run, tmp_path)
     assert seen.read_text() == "src 2000 1999\n"
 
 
+CLOSED = [(1,), (2,), (0, 1, 2)]
+EMBEDDED = """
+import sys
+import ovpipe
+with ovpipe.Pipeline.from_yaml(sys.argv[1]) as pipeline:
+    seqs = [frame.seq for frame in pipeline.read("src")]
+sys.exit(seqs != [*range(200)])
+"""
+
+
+@pytest.mark.parametrize("closed", CLOSED, ids=str)
+@pytest.mark.parametrize("how", ["run", "embedded"])
+def test_A20_standard_descriptors_that_were_never_open(ovpipe_run, tmp_path, closed, how):
+    """What is opened first then is no standard output: nothing printed reaches it."""
+    seen = tmp_path / "seen"
+    stages = {
+        "src": {"kind": S + "Count", "count": 200},
+        "loud": {"kind": S + "Shouts"},
+        "sink": {"kind": S + "Check", "path": str(seen)},
+    }
+    words = ["-m", "ovpipe", "run"] if how == "run" else ["-c", EMBEDDED]
+    ended = subprocess.run(
+        [sys.executable, *words, str(ovpipe_run.config(stages))],
+        preexec_fn=lambda: [os.close(fd) for fd in closed],
+        timeout=60,
+    )
+    assert ended.returncode == 0
+    assert seen.read_text() == "src 200 199\n"
+
+
 def again(process, *arguments):
     """`ovpipe run` of the same file, as a second process."""
     *_, config = (arg for arg in process.args if arg.endswith(".yaml"))

@@ -24,7 +24,7 @@ LAYERS = [
     {"frame"},
     {"image", "detections"},
     {"spec", "options"},
-    {"errors", "__init__"},
+    {"errors", "descriptors", "__init__"},
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ovpipe.errors import PreflightError
+from ovpipe.stages.paths import expanded
 
 SUFFIXES = (".xml", ".onnx", ".tflite")
 
@@ -22,7 +23,7 @@ def check_model_file(written: str) -> Path:
     """The model's path with `~` expanded; PreflightError where it cannot be a model."""
     if not written:
         raise PreflightError("no model: set `model` to the path of an .xml, .onnx or .tflite file")
-    path = Path(written).expanduser()
+    path = expanded(written)
     if path.is_dir():
         raise PreflightError(f"cannot read model '{path}': it is a folder; name the file in it")
     suffix = path.suffix.lower()

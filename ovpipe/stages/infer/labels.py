@@ -9,15 +9,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ovpipe.detections import Detections
 from ovpipe.errors import PreflightError
+from ovpipe.stages.paths import expanded
 
 Labels = Mapping[int, str]
+_MAX_BYTES = 1 << 20
 
 
 def read_labels(written: list[str] | dict[int, str] | str) -> dict[int, str]:
@@ -34,11 +35,15 @@ def read_labels(written: list[str] | dict[int, str] | str) -> dict[int, str]:
 
 def _lines(path: str) -> list[str]:
     try:
-        text = Path(path).expanduser().read_text("utf-8")
+        with open(expanded(path), "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        text = data.decode("utf-8")
     except OSError as error:
         raise PreflightError(f"cannot read labels '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
         raise PreflightError(f"cannot read labels '{path}': not a text file in UTF-8") from None
+    if len(data) > _MAX_BYTES:
+        raise PreflightError(f"cannot read labels '{path}': larger than {_MAX_BYTES >> 20} MiB")
     return [line.strip() for line in text.strip().splitlines()]
 
 
