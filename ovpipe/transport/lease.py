@@ -29,6 +29,10 @@ class Roots:
     def __init__(self) -> None:
         self._roots: dict[int, tuple[weakref.ref[Array], int, int, int]] = {}
 
+    def __len__(self) -> int:
+        """How many are alive."""
+        return len(self._roots)
+
     def add(self, root: Array, pool: int, slot: int, on_death: Callable[[], None]) -> None:
         """Remember `root`; `on_death` is called once, on whatever thread drops the last view."""
         key = id(root)

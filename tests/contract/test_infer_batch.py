@@ -98,7 +98,7 @@ def test_a_frame_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
             assert (out.arrays["pixels"] == i).all()
 
 
-def test_one_frame_all_nan_fails_alone(tmp_path: Path) -> None:
+def test_E04_one_frame_all_nan_fails_alone(tmp_path: Path) -> None:
     rows = np.full((1, 4), 1, np.float32)
     stage = Infer(model=str(models.rows(tmp_path)), cache="off", batch={"size": 4, "wait": 0.01})
     frames = [Frame(arrays={"x": rows * (np.nan if i % 5 == 2 else i)}) for i in range(20)]
@@ -111,7 +111,7 @@ def test_one_frame_all_nan_fails_alone(tmp_path: Path) -> None:
             assert out.arrays["twice"].tolist() == [[2 * i] * 4]
 
 
-def test_arrays_of_the_wrong_shape_fail_alone(tmp_path: Path) -> None:
+def test_E05_arrays_of_the_wrong_shape_fail_alone(tmp_path: Path) -> None:
     stage = Infer(model=str(models.rows(tmp_path)), cache="off", batch={"size": 4, "wait": 0.01})
     shapes = [(1, 4), (1, 5), (1, 4), (4,), (2, 4), (1, 4)]
     frames = [Frame(arrays={"x": np.ones(shape, np.float32)}) for shape in shapes]

@@ -58,7 +58,7 @@ NO_MODELS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", NO_MODELS)
-def test_files_that_are_no_models(
+def test_E01_files_that_are_no_models(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
     content, says = NO_MODELS[name]
@@ -69,14 +69,14 @@ def test_files_that_are_no_models(
     assert says in message
 
 
-def test_no_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_E01_no_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "No such file" in refusal(capfd, model=str(tmp_path / "away.xml"))
     assert "is a folder" in refusal(capfd, model=str(tmp_path))
     assert "set `model`" in refusal(capfd, model="")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(ir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_E01_a_file_without_permission(ir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ir.with_suffix(".bin").chmod(0)
     assert "Permission denied" in refusal(capfd, model=str(ir))
     ir.chmod(0)
@@ -84,13 +84,15 @@ def test_a_file_without_permission(ir: Path, capfd: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("part", [0.3, 0.9])
-def test_a_truncated_xml(ir: Path, capfd: pytest.CaptureFixture[str], part: float) -> None:
+def test_E01_a_truncated_xml(ir: Path, capfd: pytest.CaptureFixture[str], part: float) -> None:
     text = ir.read_bytes()
     ir.write_bytes(text[: int(len(text) * part)])
     assert str(ir) in refusal(capfd, model=str(ir))
 
 
-def test_truncated_missing_or_empty_weights(ir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_E01_truncated_missing_or_empty_weights(
+    ir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     weights = ir.with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:1000])
     assert "Incorrect weights in bin file" in refusal(capfd, model=str(ir))
@@ -105,7 +107,7 @@ def test_a_real_model_that_openvino_refuses(capfd: pytest.CaptureFixture[str]) -
     assert "Per-Channel Quantization axis" in refusal(capfd, model=str(path))
 
 
-def test_a_truncated_onnx(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_E01_a_truncated_onnx(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "half.onnx"
     path.write_bytes(need("models/yolox/yolox_nano.onnx").read_bytes()[:100_000])
     assert str(path) in refusal(capfd, model=str(path))
@@ -115,7 +117,7 @@ def test_a_truncated_onnx(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     ("device", "missing"),
     [("FOO", "FOO"), ("", ""), ("CPU.7", "CPU.7"), ("AUTO:FOO,CPU", "FOO"), ("HETERO:XPU", "XPU")],
 )
-def test_a_device_that_is_not_there(
+def test_E06_a_device_that_is_not_there(
     ir: Path, capfd: pytest.CaptureFixture[str], device: str, missing: str
 ) -> None:
     message = refusal(capfd, model=str(ir), device=device)
@@ -151,7 +153,7 @@ def test_a_part_of_the_cores_is_not_pinned(
     assert [p.get("ENABLE_CPU_PINNING") for p in given] == [pinning]
 
 
-def test_fallback_takes_the_first_device_that_does(
+def test_E06_fallback_takes_the_first_device_that_does(
     ir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = Infer(model=str(ir), device="NPU9", fallback=["HETERO:XPU", "CPU", "FOO"], cache="off")
@@ -164,7 +166,7 @@ def test_fallback_takes_the_first_device_that_does(
     assert "FOO" not in said
 
 
-def test_fallback_says_nothing_where_the_device_is_there(
+def test_E06_fallback_says_nothing_where_the_device_is_there(
     ir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = Infer(model=str(ir), fallback=["FOO"], cache="off")
@@ -173,7 +175,9 @@ def test_fallback_says_nothing_where_the_device_is_there(
     assert not caplog.records
 
 
-def test_no_device_of_the_fallback_takes_it(ir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_E06_no_device_of_the_fallback_takes_it(
+    ir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     message = refusal(
         capfd, model=str(ir), device="FOO", fallback=["CPU"], config={"NUM_STREAMS": "many"}
     )
@@ -258,7 +262,7 @@ def test_a_cached_model_gives_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_files_that_shrink_while_it_runs_do_not_kill_it(tmp_path: Path, cached: bool) -> None:
+def test_E02_files_that_shrink_while_it_runs_do_not_kill_it(tmp_path: Path, cached: bool) -> None:
     """A mapped file that is truncated is a SIGBUS; so this runs in a process of its own."""
     model = models.constant_picture_model(
         tmp_path, {"out": np.random.default_rng(1).random((1, 1 << 20))}
@@ -294,7 +298,7 @@ def outlive_the_files(model: str, cache: str) -> None:
     stage.close()
 
 
-def test_weights_that_shrink_while_they_are_read_do_not_kill_it(tmp_path: Path) -> None:
+def test_E02_weights_that_shrink_while_they_are_read_do_not_kill_it(tmp_path: Path) -> None:
     """Open again and again while another thread cuts and restores the weights: each time it
     opens, or says what is wrong. In a process of its own, as above."""
     model = models.constant_picture_model(

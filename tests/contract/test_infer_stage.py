@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import types
@@ -99,6 +100,42 @@ def test_no_frame_is_held_once_it_has_ended(tmp_path: Path, options: Any) -> Non
             pass
         wait_for(lambda alive=alive: not any(ref() for ref in alive), "the frames' end")
     stage.close()
+
+
+@pytest.mark.parametrize("way", ["shape", "run", "decode", "nan"])
+def test_E05_nor_is_one_that_failed(
+    tmp_path: Path, my_decoders: types.ModuleType, way: str
+) -> None:
+    """Also where nobody looks for what only refers to itself: an error does, and keeps its frame."""
+
+    def decode(outputs: dict[str, Any], info: FrameInfo) -> Detections:
+        raise ZeroDivisionError("oh")
+
+    my_decoders.__dict__["decode"] = decode
+    one = np.ones(2, np.float32)
+    arrays = {
+        "shape": {"x": np.zeros(5, np.float32)},
+        "run": {"a": one, "b": np.ones(3, np.float32)},
+        "decode": {"pixels": one},
+        "nan": {"x": np.full(4, np.nan, np.float32)},
+    }[way]
+    model = models.add(tmp_path) if way == "run" else models.double(tmp_path)
+    options = {"decode": "my_decoders:decode"} if way == "decode" else {"feed": "arrays"}
+    if way == "decode":
+        model, arrays = models.echo(tmp_path), {}
+    stage = Infer(model=str(model), jobs=2, cache="off", **options)  # type: ignore[arg-type]
+    stage.open()
+    gc.collect()
+    gc.disable()
+    try:
+        frames = [Frame(arrays=arrays) if arrays else picture() for _ in range(7)]
+        alive = [weakref.ref(frame) for frame in frames]
+        outs = push(stage, (frames.pop(0) for _ in range(7)))
+        assert [isinstance(out, FrameError) for out in outs] == [True] * 7
+        wait_for(lambda: not any(ref() for ref in alive), "the frames' end", 10)
+    finally:
+        gc.enable()
+        stage.close()
 
 
 def test_close_without_open() -> None:
@@ -219,7 +256,7 @@ def test_a_single_array_under_any_name(tmp_path: Path) -> None:
         {},
     ],
 )
-def test_arrays_that_do_not_fit_fail_that_frame(tmp_path: Path, arrays: Any) -> None:
+def test_E05_arrays_that_do_not_fit_fail_that_frame(tmp_path: Path, arrays: Any) -> None:
     stage = Infer(model=str(models.double(tmp_path)), cache="off")
     good = Frame(arrays={"x": np.ones(4, np.float32)})
     before, bad, after = run_stage(stage, [good, Frame(arrays=arrays), good]).results
@@ -230,7 +267,7 @@ def test_arrays_that_do_not_fit_fail_that_frame(tmp_path: Path, arrays: Any) -> 
     assert isinstance(after, Frame)
 
 
-def test_a_frame_without_a_picture_fails_alone(tmp_path: Path) -> None:
+def test_E05_a_frame_without_a_picture_fails_alone(tmp_path: Path) -> None:
     stage = Infer(model=str(models.ssd(tmp_path, [BOX])), cache="off")
     assert "feed: arrays" in str(failure(stage, Frame(arrays={"x": np.zeros(3)})))
 
@@ -253,7 +290,7 @@ def test_a_failing_inference_fails_that_frame_only(tmp_path: Path) -> None:
             assert out.arrays["sum"].tolist() == [2, 2]
 
 
-def test_boxes_with_nan_are_never_published(tmp_path: Path) -> None:
+def test_E04_boxes_with_nan_are_never_published(tmp_path: Path) -> None:
     nan, inf = np.nan, np.inf
     rows = [BOX, (0, 1, 0.9, nan, 0, 1, 1), (0, 1, nan, 0, 0, 1, 1), (0, 1, 0.9, 0, 0, inf, 1)]
     out = result(Infer(model=str(models.ssd(tmp_path, rows)), cache="off"), picture())
@@ -261,7 +298,7 @@ def test_boxes_with_nan_are_never_published(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["half_nan", "half_nan_frame"])
-def test_nan_of_the_users_own_decoder_is_not_published(tmp_path: Path, name: str) -> None:
+def test_E04_nan_of_the_users_own_decoder_is_not_published(tmp_path: Path, name: str) -> None:
     stage = Infer(
         model=str(models.echo(tmp_path)), decode=f"tests.support.decoders:{name}", cache="off"
     )
@@ -270,7 +307,7 @@ def test_nan_of_the_users_own_decoder_is_not_published(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 0.0])
-def test_numbers_that_are_none_go_in_and_no_box_comes_out(tmp_path: Path, bad: float) -> None:
+def test_E04_numbers_that_are_none_go_in_and_no_box_comes_out(tmp_path: Path, bad: float) -> None:
     """Frames of floats, all bad or with one bad number: the device gets them as they are."""
     stage = Infer(model=str(models.ssd(tmp_path, [BOX])), feed="arrays", cache="off")
     data = np.full((1, 3, SIZE, SIZE), 255, np.float32)
@@ -289,7 +326,7 @@ def test_numbers_that_are_none_go_in_and_no_box_comes_out(tmp_path: Path, bad: f
 
 
 @pytest.mark.parametrize("decode", ["", "raw"])
-def test_an_output_that_is_all_nan_fails_the_frame(tmp_path: Path, decode: str) -> None:
+def test_E04_an_output_that_is_all_nan_fails_the_frame(tmp_path: Path, decode: str) -> None:
     model = models.constant_picture_model(tmp_path, {"nothing": np.full((1, 1, 2, 7), np.nan)})
     error = failure(Infer(model=str(model), decode=decode, cache="off"), picture())
     assert error.reason == "nan_output"
@@ -297,7 +334,7 @@ def test_an_output_that_is_all_nan_fails_the_frame(tmp_path: Path, decode: str) 
 
 
 @pytest.mark.parametrize("brightness", [0, 1])
-def test_black_and_white_frames_pass(tmp_path: Path, brightness: float) -> None:
+def test_E04_black_and_white_frames_pass(tmp_path: Path, brightness: float) -> None:
     result(Infer(model=str(models.ssd(tmp_path, [BOX])), cache="off"), picture(brightness))
 
 
@@ -346,7 +383,7 @@ def test_it_may_give_nothing(tmp_path: Path, my_decoders: types.ModuleType) -> N
     assert (out.meta, out.detections, out.arrays) == (frame.meta, None, {})
 
 
-def test_a_decoder_that_raises_fails_that_frame_in_order(
+def test_E08_a_decoder_that_raises_fails_that_frame_in_order(
     tmp_path: Path, my_decoders: types.ModuleType
 ) -> None:
     def decode(outputs: dict[str, Any], info: FrameInfo) -> Detections:

@@ -84,7 +84,7 @@ def test_files_that_stay_are_not_spoken_of(
     assert not caplog.records
 
 
-def test_the_stage_goes_on_and_says_so(
+def test_E02_the_stage_goes_on_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "EVERY_NS", 0)

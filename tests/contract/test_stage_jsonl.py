@@ -94,7 +94,7 @@ def test_what_json_cannot_say_is_not_written(tmp_path: Path, bad: float) -> None
     assert got["detections"][0]["label"] == "é \ud800\n"
 
 
-def test_a_file_per_stream_and_no_way_out_of_the_folder(tmp_path: Path) -> None:
+def test_F03_a_file_per_stream_and_no_way_out_of_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     streams = ["cam/gate", "../../up", "/etc/x", "..", "", "a\0b", "x" * 400, "camé"]
     written(
@@ -150,7 +150,7 @@ def test_lines_are_there_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["file/out.jsonl", "folder", "folder/", "", "file/{stream}/o.jsonl"]
 )
-def test_open_says_where_nothing_can_be_written(tmp_path: Path, name: str) -> None:
+def test_F03_open_says_where_nothing_can_be_written(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     with pytest.raises(PreflightError) as caught:
@@ -166,7 +166,9 @@ def room() -> Iterator[Any]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_without_room_a_frame_fails_whole_and_later_ones_go_on(tmp_path: Path, room: Any) -> None:
+def test_F01_without_room_a_frame_fails_whole_and_later_ones_go_on(
+    tmp_path: Path, room: Any
+) -> None:
     path = tmp_path / "out.jsonl"
     stage = Jsonl(path=str(path))
     stage.open()

@@ -199,7 +199,7 @@ def test_hls_shows_a_window_and_deletes_what_left_it(tmp_path: Path) -> None:
     assert (tmp_path / "index-mine.m4s").exists()
 
 
-def test_hls_goes_on_after_a_death(tmp_path: Path) -> None:
+def test_F05_hls_goes_on_after_a_death(tmp_path: Path) -> None:
     playlist = tmp_path / "index.m3u8"
     first = writer(path=str(playlist), segment=1.0)
     first.open()
@@ -243,7 +243,7 @@ def test_hls_tells_of_another_size(tmp_path: Path) -> None:
     assert sizes == [64] * 30 + [128] * 30
 
 
-def test_hls_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_F01_hls_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A segment that finds none is not shown; the next ones are, after a break."""
     monkeypatch.setattr(video_writer, "_RETRY_S", 0.0)
     full = False

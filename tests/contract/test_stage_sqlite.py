@@ -118,7 +118,7 @@ for seq in range(1_000_000):
 """
 
 
-def test_sigkill_costs_no_frame_that_was_taken(tmp_path: Path) -> None:
+def test_F05_sigkill_costs_no_frame_that_was_taken(tmp_path: Path) -> None:
     path = tmp_path / "found.db"
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
@@ -148,7 +148,7 @@ def room() -> Iterator[Any]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_without_room_frames_fail_whole_and_later_ones_go_on(tmp_path: Path, room: Any) -> None:
+def test_F01_without_room_frames_fail_whole_and_later_ones_go_on(tmp_path: Path, room: Any) -> None:
     path = tmp_path / "found.db"
     stage = opened(path, meta=True)
     written: list[int] = []

@@ -212,7 +212,7 @@ def test_stopping_ends_at_the_next_frame(tmp_path: Path) -> None:
     assert seen == 30
 
 
-def test_a_size_that_changes_in_mid_stream_is_a_new_shape(tmp_path: Path) -> None:
+def test_D06_a_size_that_changes_in_mid_stream_is_a_new_shape(tmp_path: Path) -> None:
     small = clip(tmp_path / "a.ts").read_bytes()
     large = clip(tmp_path / "b.ts", size=(128, 96)).read_bytes()
     path = tmp_path / "c.ts"
@@ -283,7 +283,7 @@ def test_names_that_are_not_utf8_and_file_urls(tmp_path: Path) -> None:
 # -- damage ---------------------------------------------------------------------------------
 
 
-def test_a_damaged_packet_is_counted_and_the_rest_goes_on(tmp_path: Path, capfd: Any) -> None:
+def test_D08_a_damaged_packet_is_counted_and_the_rest_goes_on(tmp_path: Path, capfd: Any) -> None:
     path = clip(tmp_path / "a.mp4", frames=40, options={"movflags": "faststart"})
     with av.open(str(path)) as container:
         spoiled = [p for p in container.demux(video=0) if p.size][12]
@@ -306,7 +306,7 @@ def test_a_damaged_packet_is_counted_and_the_rest_goes_on(tmp_path: Path, capfd:
         ("a.avi", "mpeg4", {}),
     ],
 )
-def test_a_truncated_file_gives_what_it_has_and_one_error(
+def test_D08_a_truncated_file_gives_what_it_has_and_one_error(
     tmp_path: Path, name: str, codec: str, options: dict[str, str]
 ) -> None:
     path = clip(tmp_path / name, frames=40, codec=codec, options=options)
@@ -320,7 +320,7 @@ def test_a_truncated_file_gives_what_it_has_and_one_error(
     assert failed(stage) == {"decode_error": 1}
 
 
-def test_real_damage() -> None:
+def test_D08_real_damage() -> None:
     stage = Video(url=str(need("videos/odd/movie-hello.ogg")))
     assert len(play(stage)) == 242
     assert failed(stage) == {"decode_error": 7}
@@ -409,7 +409,7 @@ def written(path: Path, data: bytes) -> Path:
         (lambda d: "", "empty"),
     ],
 )
-def test_open_says_what_is_wrong_in_one_line(
+def test_D11_open_says_what_is_wrong_in_one_line(
     tmp_path: Path, capfd: Any, make: Any, says: str
 ) -> None:
     url = make(tmp_path)
@@ -423,6 +423,6 @@ def test_open_says_what_is_wrong_in_one_line(
     assert capfd.readouterr().err == ""
 
 
-def test_a_size_beyond_bounds_is_refused(tmp_path: Path) -> None:
+def test_D11_a_size_beyond_bounds_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match="20000x20"):
         play(Video(url=str(clip(tmp_path / "a.mp4")), size=(20000, 20)))

@@ -88,7 +88,7 @@ def test_a_name_and_a_password_with_every_odd_sign() -> None:
         assert len(play(Video(url=url, username="vi ewer@home", password=PASSWORD), limit=3)) == 3
 
 
-def test_the_size_changes_in_mid_stream_and_every_frame_fits_its_pixels(rtsp: str) -> None:
+def test_D06_the_size_changes_in_mid_stream_and_every_frame_fits_its_pixels(rtsp: str) -> None:
     frames = play(Video(url=f"{rtsp}/odd/a"), limit=110)
     sizes = [frame.image.data.shape for frame in frames if frame.image]
     assert list(dict.fromkeys(sizes)) == [(72, 64), (144, 128)]
@@ -96,7 +96,7 @@ def test_the_size_changes_in_mid_stream_and_every_frame_fits_its_pixels(rtsp: st
     assert following(numbers(frames))
 
 
-def test_timestamps_that_jump_repeat_and_overflow(rtsp: str) -> None:
+def test_D09_timestamps_that_jump_repeat_and_overflow(rtsp: str) -> None:
     stage = Video(url=f"{rtsp}/jump/a")
     frames = play(stage, limit=60)
     assert rises(frames)
@@ -112,21 +112,21 @@ def test_thinning_and_scaling_and_key_frames(rtsp: str) -> None:
     assert {n % 10 for n in keys} == {0}
 
 
-def test_an_end_is_a_disconnect(rtsp: str, caplog: Any) -> None:
+def test_D04_an_end_is_a_disconnect(rtsp: str, caplog: Any) -> None:
     frames = play(Video(url=f"{rtsp}/short/a"), limit=11)
     assert numbers(frames)[:11] == [*range(10), 0]
     assert rises(frames)
     assert "camera reconnecting: the source ended the stream" in caplog.text
 
 
-def test_silence_is_a_stall_and_the_source_is_rebuilt(rtsp: str, caplog: Any) -> None:
+def test_D01_silence_is_a_stall_and_the_source_is_rebuilt(rtsp: str, caplog: Any) -> None:
     frames = play(Video(url=f"{rtsp}/silent/a", timeout=0.7), limit=11)
     assert numbers(frames)[:11] == [*range(10), 0]
     assert "camera stalled" in caplog.text or "no answer in time" in caplog.text
     assert rises(frames)
 
 
-def test_a_wrong_password_is_told_and_never_shown(caplog: Any, capfd: Any) -> None:
+def test_D05_a_wrong_password_is_told_and_never_shown(caplog: Any, capfd: Any) -> None:
     caplog.set_level(logging.DEBUG)
     with serving(Server(user="viewer", password="right")) as port:
         url = f"rtsp://127.0.0.1:{port}/live/a?token=s3cret"
@@ -163,7 +163,7 @@ class Stopping(LocalContext):
         self.stopping = self.turns <= 0
 
 
-def test_a_source_that_accepts_and_never_answers_does_not_hold_up_the_end() -> None:
+def test_D01_a_source_that_accepts_and_never_answers_does_not_hold_up_the_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         stage = Video(url=f"rtsp://127.0.0.1:{mute.getsockname()[1]}/a", timeout=1000)
         stage.bind(Stopping(8))
@@ -177,14 +177,14 @@ def feeds() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "feed"]
 
 
-def test_nobody_there(caplog: Any) -> None:
+def test_D01_nobody_there(caplog: Any) -> None:
     stage = Video(url="rtsp://127.0.0.1:9/a")
     stage.bind(Until("Connection refused", caplog))
     stage.open()
     assert list(stage.frames()) == []
 
 
-def test_descriptors_and_threads_are_flat_over_many_connections(rtsp: str) -> None:
+def test_D01_descriptors_and_threads_are_flat_over_many_connections(rtsp: str) -> None:
     """As it is in a long night: each connection sends ten frames, and ends."""
     where = address(f"{rtsp}/short/a")
     connect = functools.partial(open_address, where.shown, how_to_open(where, "tcp", 5.0, {}), 5.0)

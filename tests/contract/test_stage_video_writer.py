@@ -84,7 +84,7 @@ def test_matrix_and_range_are_noted(
     assert np.abs(got.bgr().astype(int) - source.bgr()).mean() < 3
 
 
-def test_a_file_per_stream_and_no_way_out(tmp_path: Path) -> None:
+def test_F03_a_file_per_stream_and_no_way_out(tmp_path: Path) -> None:
     folder = tmp_path / "rec"
     frames = [frame(i, stream=s) for i in range(5) for s in ("cam/gate", "../../up", "..")]
     feed(VideoWriter(path=str(folder / "{stream}.mp4")), frames)
@@ -124,7 +124,7 @@ def test_odd_sizes_lose_a_pixel(tmp_path: Path) -> None:
     assert (got.width, got.height) == (62, 46)
 
 
-def test_old_files_are_left_alone_unless_told(tmp_path: Path) -> None:
+def test_F05_old_files_are_left_alone_unless_told(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"old")
     feed(VideoWriter(path=str(path)), [frame(0)])
@@ -236,7 +236,7 @@ def noise(i: int) -> Frame:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_without_room_frames_fail_and_a_new_file_begins_once_there_is_some(
+def test_F01_without_room_frames_fail_and_a_new_file_begins_once_there_is_some(
     tmp_path: Path, room: Any, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(video_writer, "_RETRY_S", 0.0)
@@ -280,7 +280,7 @@ while True:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_killed_writer_leaves_a_file_that_plays(tmp_path: Path, suffix: str) -> None:
+def test_F05_a_killed_writer_leaves_a_file_that_plays(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     process = subprocess.Popen(
         [sys.executable, "-c", WRITE, str(path)], stdout=subprocess.PIPE, text=True

@@ -6,6 +6,8 @@ The sources are an RTSP server in a process of its own, which is killed, stopped
 import itertools
 import signal
 import socket
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -78,6 +80,7 @@ class Yard:
         ended = self.runs.finish(self.process).balanced()
         assert ended.code == 0, ended.err
         assert "Traceback" not in ended.err
+        assert {stage["restarts"] for stage in ended.stages.values()} == {0}
         return ended
 
     def untouched(self, name, ended):
@@ -94,7 +97,7 @@ def rows(ended):
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_server_that_dies_or_falls_silent(ovpipe_run, tmp_path, servers, how):
+def test_D01_a_server_that_dies_or_falls_silent(ovpipe_run, tmp_path, servers, how):
     bad, good = servers(), servers()
     cameras = {"bad": {"url": bad.url("/live/a")}, "good": {"url": good.url("/live/b")}}
     yard = Yard(ovpipe_run, tmp_path, cameras, timeout="1s")
@@ -127,7 +130,9 @@ def test_a_server_that_dies_or_falls_silent(ovpipe_run, tmp_path, servers, how):
     assert yard.count("good", "") == 2  # connecting, streaming
 
 
-def test_refusing_mute_silent_and_ending_servers_beside_good_ones(ovpipe_run, tmp_path, servers):
+def test_D01_D04_refusing_mute_silent_and_ending_servers_beside_good_ones(
+    ovpipe_run, tmp_path, servers
+):
     server = servers()
     with socket.create_server(("127.0.0.1", 0)) as mute, socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
@@ -152,8 +157,10 @@ def test_refusing_mute_silent_and_ending_servers_beside_good_ones(ovpipe_run, tm
     assert yard.came("silent")[:11] == yard.came("ends")[:11] == [*range(10), 0]
 
 
-def test_a_password_that_changes(ovpipe_run, tmp_path, servers):
+def test_D05_a_password_that_changes(ovpipe_run, tmp_path, servers, nothing_left):
+    """Asked once, and told; the word is in nothing that others can read or that is kept."""
     secret = "p4ss/w@rd"
+    shapes = (secret, "p4ss%2Fw%40rd")
     bad, good = servers(user="viewer", password=secret), servers()
     cameras = {
         "bad": {"url": bad.url("/live/a"), "username": "viewer", "password": secret},
@@ -169,12 +176,25 @@ def test_a_password_that_changes(ovpipe_run, tmp_path, servers):
     assert bad.requests("DESCRIBE /live/a") == asked + 2  # without an answer, and with the wrong
     yard.more("good", 100)
     assert bad.requests("DESCRIBE /live/a") == asked + 2
-    for process in [yard.process.pid, *(p.pid for p in family(yard.process.pid))]:
-        assert secret not in " ".join(psutil.Process(process).cmdline())
+    shown = {}
+    for process in [psutil.Process(yard.process.pid), *family(yard.process.pid)]:
+        shown[f"ps of {process.pid}"] = " ".join(process.cmdline())
+        shown[f"environment of {process.pid}"] = repr(process.environ())
+    for path in nothing_left.rglob("*"):
+        if path.is_file():
+            shown[str(path)] = path.read_text(errors="backslashreplace")
+    assert any("cam/bad" in text for text in shown.values())  # what is looked at says something
+    listed = subprocess.run(
+        [sys.executable, "-m", "ovpipe", "ps", "--json"], capture_output=True, text=True, timeout=60
+    )
+    assert "cam/bad" in listed.stdout
+    shown["ps"] = listed.stdout + listed.stderr
     ended = rows(yard.end())
     yard.untouched("good", ended)
-    for shape in (secret, "p4ss%2Fw%40rd"):
-        assert shape not in ended.err + ended.out
+    shown["what it says"] = ended.err + ended.out
+    shown["who came"] = yard.path.read_text()
+    for where, text in shown.items():
+        assert not any(shape in text for shape in shapes), where
 
 
 def test_eight_cameras_of_one_kind(ovpipe_run, tmp_path, servers):

@@ -1,12 +1,15 @@
 """Faults of models, devices and decoders, seen from outside: `ovpipe run` and what it says."""
 
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("openvino")
 
+from tests.process.conftest import T
 from tests.support import models
 
 END = [-1, 0, 0, 0, 0, 0, 0]
@@ -25,7 +28,7 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
 
 
-def test_a_decoder_that_raises_fails_those_frames_and_prints_its_traceback_once(
+def test_E08_a_decoder_that_raises_fails_those_frames_and_prints_its_traceback_once(
     ovpipe_run, tmp_path
 ):
     graph = stages(tmp_path, decode="tests.support.decoders:raises_on_each_third")
@@ -39,14 +42,90 @@ def test_a_decoder_that_raises_fails_those_frames_and_prints_its_traceback_once(
     assert "ZeroDivisionError: in frame 2" in ended.err
 
 
-def test_a_device_that_is_not_there_ends_it_and_the_others_are_named(ovpipe_run, tmp_path):
+def spoilt(folder, how):
+    """The model with something wrong in it, and what is said of that."""
+    model = models.constant_picture_model(folder, {"out": np.arange(3000).reshape(1, 3000)})
+    weights = model.with_suffix(".bin")
+    match how:
+        case "missing":
+            model.unlink()
+            return model, "No such file"
+        case "truncated xml":
+            os.truncate(model, model.stat().st_size // 2)
+            return model, "cannot read model"
+        case "truncated bin":
+            os.truncate(weights, 1000)
+            return model, "Incorrect weights"
+        case "random bytes":
+            model.write_bytes(np.random.default_rng(1).bytes(5000))
+            return model, "no <net>"
+        case "no weights":
+            weights.unlink()
+            return model, "bin file cannot be found"
+    raise ValueError(how)
+
+
+@pytest.mark.parametrize(
+    "how", ["missing", "truncated xml", "truncated bin", "random bytes", "no weights"]
+)
+def test_E01_a_model_that_is_none_is_three_lines_at_most(ovpipe_run, tmp_path, how):
+    graph = stages(tmp_path)
+    model, says = spoilt(tmp_path, how)
+    graph["find"]["model"] = str(model)
+    ended = ovpipe_run(graph)
+    assert ended.code == 3, ended.err
+    said = ended.err.splitlines()
+    assert len(said) <= 3, said
+    assert said[0].startswith("error: stage 'find': ")
+    assert str(tmp_path) in said[0]
+    assert says in ended.err
+    for stack in ("Traceback", "Exception from", "src/", ".cpp"):
+        assert stack not in ended.err
+    assert {stage["restarts"] for stage in ended.stages.values()} == {0}
+
+
+def test_E04_frames_of_nan_fail_and_those_after_them_go_on(ovpipe_run, tmp_path):
+    model = models.double(tmp_path)
+    items = [{"nan": 3}]
+    ended = ovpipe_run(
+        {
+            "cam": {"kind": T + "Script", "items": items},
+            "find": {"kind": "infer", "model": str(model), "cache": "off", "feed": "arrays"},
+            "lines": {"kind": "jsonl", "path": str(tmp_path / "out.jsonl")},
+        }
+    ).balanced()
+    assert ended.code == 0, ended.err
+    assert ended.ledger["cam", "find"]["failed"] == {"nan_output": 3}
+    assert (tmp_path / "out.jsonl").read_text() == ""
+
+
+def test_E05_frames_that_do_not_fit_the_model_fail_by_our_own_check(ovpipe_run, tmp_path):
+    """OpenVINO takes uint8 for float32 without a word.
+
+    So many that each slot there is has had one: what failed must give its slot back.
+    """
+    model = models.double(tmp_path)
+    ended = ovpipe_run(
+        {
+            "cam": {"kind": "tests.support.edges:Vectors", "count": 150},
+            "find": {"kind": "infer", "model": str(model), "cache": "off", "feed": "arrays"},
+            "lines": {"kind": "jsonl", "path": str(tmp_path / "out.jsonl")},
+        }
+    ).balanced()
+    assert ended.code == 0, ended.err
+    assert ended.ledger["cam", "find"]["failed"] == {"infer_error": 100}
+    assert [line["seq"] for line in lines(tmp_path)] == list(range(0, 150, 3))
+    assert {stage["restarts"] for stage in ended.stages.values()} == {0}
+
+
+def test_E06_a_device_that_is_not_there_ends_it_and_the_others_are_named(ovpipe_run, tmp_path):
     ended = ovpipe_run(stages(tmp_path, device="GPU.7"))
     assert ended.code == 3, ended.err
     assert "device 'GPU.7' does not exist here; there are: CPU" in ended.err
     assert "Traceback" not in ended.err
 
 
-def test_the_fallback_runs_and_says_so(ovpipe_run, tmp_path):
+def test_E06_the_fallback_runs_and_says_so(ovpipe_run, tmp_path):
     ended = ovpipe_run(stages(tmp_path, device="GPU.7", fallback=["NPU", "CPU"])).balanced()
     assert ended.code == 0, ended.err
     assert ended.ledger["find", "lines"]["delivered"] == 12
@@ -85,7 +164,7 @@ def test_streams_share_a_batch_and_one_may_end_early(ovpipe_run, tmp_path):
     }  # fmt: skip
 
 
-def test_weights_that_are_cut_while_it_runs_harm_nothing(ovpipe_run, tmp_path):
+def test_E02_weights_that_are_cut_while_it_runs_harm_nothing(ovpipe_run, tmp_path):
     """No SIGBUS; the run goes on with what it read."""
     graph = stages(tmp_path)
     graph["clip"] |= {"count": 400, "fps": 200, "live": True}

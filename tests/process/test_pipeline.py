@@ -54,14 +54,14 @@ def test_two_readers_each_get_every_frame(anywhere):
     assert pairs == [(i, i) for i in range(50)]
 
 
-def test_kept_frames_keep_their_pixels(anywhere):
+def test_E09_kept_frames_keep_their_pixels(anywhere):
     with counting(count=60) as pipeline:
         reader = pipeline.read("src", depth=80)
         kept = list(reader)
     assert [number(f) for f in kept] == list(range(60))
 
 
-def test_a_view_is_read_only(anywhere):
+def test_E09_a_view_is_read_only(anywhere):
     with counting() as pipeline:
         frame = next(pipeline.read("src"))
         with pytest.raises(ValueError, match="read-only"):

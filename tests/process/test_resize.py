@@ -25,7 +25,9 @@ def pools(process):
 
 @everywhere
 @pytest.mark.parametrize("middle", [None, S + "tag", E + "copied_image"])
-def test_a_stream_that_changes_its_size_goes_on_and_old_views_stay(ovpipe_run, middle, tmp_path):
+def test_D06_B09_a_stream_that_changes_its_size_goes_on_and_old_views_stay(
+    ovpipe_run, middle, tmp_path
+):
     sizes = tmp_path / "sizes"
     stages = {"src": {"kind": E + "Resizes", "sizes": WILD, "each": 12}}
     if middle:
@@ -50,7 +52,9 @@ def test_pools_of_sizes_seen_before_are_used_again(ovpipe_run, tmp_path):
     assert ovpipe_run.finish(process).balanced().code == 0
 
 
-def test_memory_is_bounded_by_the_largest_size_and_not_by_the_number_of_sizes(ovpipe_run, tmp_path):
+def test_B09_memory_is_bounded_by_the_largest_size_and_not_by_the_number_of_sizes(
+    ovpipe_run, tmp_path
+):
     end = tmp_path / "end"
     sizes = [f"{32 * i}x{20 * i}" for i in range(1, 21)]
     largest = 640 * 400 * 3

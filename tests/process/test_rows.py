@@ -188,6 +188,11 @@ ROWS = [
         sizes_change,
     ),
     Row(
+        "E09-frames-in-knots-that-only-the-garbage-collector-unties",
+        {"cam": script({"frame": 60}), "knots": {"kind": S + "Knots"}, "sink": recorder()},
+        delivered(60, 60),
+    ),
+    Row(
         "C01-live-source-slow-consumer",
         {
             "cam": script({"frame": 100}, fps=100, live=True),

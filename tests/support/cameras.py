@@ -48,3 +48,23 @@ class Numb(Video):
                 yield picture
 
         feed.pictures = pictures  # of this process alone
+
+
+class Sizes(ovpipe.Consumer):
+    """Writes down the size of each picture, `stream WxH` a line, and that its pixels fit it."""
+
+    path: str
+
+    def open(self) -> None:
+        self.file = open(self.path, "a", buffering=1)  # noqa: SIM115
+
+    def consume(self, frame: ovpipe.Frame) -> None:
+        image = frame.image
+        assert image is not None
+        height, width = image.gray().shape
+        assert (width, height) == (image.width, image.height)
+        assert image.bgr().shape == (height, width, 3)
+        print(frame.stream, f"{width}x{height}", file=self.file)
+
+    def close(self) -> None:
+        self.file.close()

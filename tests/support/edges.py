@@ -177,6 +177,17 @@ def paint(seq, width):
     return ((np.arange(width * 3) * 7 + seq * 31) % 251).astype(np.uint8).reshape(width, 3)
 
 
+class Vectors(ovpipe.Producer):
+    """Arrays `x`: four float32, then four uint8, then five float32, and again."""
+
+    count: int
+
+    def frames(self):
+        for i in range(self.count):
+            size, dtype = ((4, np.float32), (4, np.uint8), (5, np.float32))[i % 3]
+            yield ovpipe.Frame(arrays={"x": np.ones(size, dtype)})
+
+
 class Album(ovpipe.Consumer):
     """Keeps the last pictures, and looks at all of them again whenever one comes."""
 

@@ -32,7 +32,7 @@ def test_a_good_life():
     assert (one.state, one.since_s, one.why, one.connect_at_s) == ("ended", 103.0, "asked to", None)
 
 
-def test_waits_double_to_half_a_minute_for_ever():
+def test_D01_waits_double_to_half_a_minute_for_ever():
     one, now, waits = begun(), 100.0, []
     for _ in range(9):
         one.lost(now, "refused")
@@ -66,7 +66,7 @@ def test_waits_begin_anew_after_a_connection_that_lasted():
     assert one.connect_at_s == now + 34 + 1
 
 
-def test_silence_is_a_stall_and_what_is_connected_is_closed_before_the_next_attempt():
+def test_D01_silence_is_a_stall_and_what_is_connected_is_closed_before_the_next_attempt():
     one = begun()
     one.frame(100.0)
     one.look(104.9)
@@ -79,7 +79,7 @@ def test_silence_is_a_stall_and_what_is_connected_is_closed_before_the_next_atte
     assert (one.state, one.since_s, one.connect_at_s) == ("reconnecting", 105.5, 106.5)
 
 
-def test_an_attempt_without_a_frame_stalls_too():
+def test_D01_an_attempt_without_a_frame_stalls_too():
     one = begun()
     one.look(100.0 + T.patience_s)
     assert one.state == "stalled"
@@ -87,7 +87,7 @@ def test_an_attempt_without_a_frame_stalls_too():
     assert one.state == "connecting"
 
 
-def test_a_wrong_password_is_tried_once_a_minute_and_no_more():
+def test_D05_a_wrong_password_is_tried_once_a_minute_and_no_more():
     one, now = begun(), 100.0
     for _ in range(3):
         one.denied(now, "401")

@@ -102,7 +102,7 @@ def test_frames_of_many_lives_one_after_the_other(clock, caplog):
     assert "1000.0" not in caplog.text
 
 
-def test_retries_for_ever_and_says_so_while_it_waits(clock):
+def test_D01_retries_for_ever_and_says_so_while_it_waits(clock):
     watch, made = watching(clock, *([Disconnected("refused")] for _ in range(50)))
     assert list(watch.frames()) == []
     assert len(made) == 51
@@ -120,7 +120,7 @@ def test_stopping_leaves_the_connection_to_itself(clock):
     assert made[0].closed == [False]
 
 
-def test_a_native_call_that_never_ends_is_not_called_waiting(clock):
+def test_D03_a_native_call_that_never_ends_is_not_called_waiting(clock):
     """The supervisor kills what hangs: so nobody may say that it merely waits."""
     watch, made = watching(clock, ["a"])
     frames = watch.frames()

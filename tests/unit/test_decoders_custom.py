@@ -34,7 +34,7 @@ def test_another_type_fails_the_frame() -> None:
         Custom("m:f", lambda outputs, info: [1])({}, INFO)  # type: ignore[arg-type, return-value]
 
 
-def test_the_same_traceback_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_E08_the_same_traceback_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
 
     def decode(outputs: Any, info: FrameInfo) -> None:

@@ -102,7 +102,7 @@ def test_what_is_not_its_own(name: str) -> None:
 
 
 @given(stream=st.text(max_size=300), label=st.text(max_size=300))
-def test_whatever_a_stream_is_called_it_stays_in_the_folder(stream: str, label: str) -> None:
+def test_F03_whatever_a_stream_is_called_it_stays_in_the_folder(stream: str, label: str) -> None:
     pattern = Pattern("rec/{stream}/{label}-{n}.mp4")
     path = pattern.path(Facts(stream, NOON, label=label))
     assert path.parts[0] == "rec"

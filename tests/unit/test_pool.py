@@ -104,7 +104,7 @@ def test_roots_find_whole_arrays_and_forget_dead_ones(fd):
     assert died == [1]
 
 
-def test_a_lease_is_released_once_when_stage_and_views_are_done():
+def test_E09_a_lease_is_released_once_when_stage_and_views_are_done():
     released = []
     lease = Lease(released.append, views=2)
     lease.view_died()

@@ -127,7 +127,7 @@ def test_only_files_of_the_pattern_go_and_empty_folders_with_them(tmp_path: Path
 
 
 @pytest.mark.parametrize("jump", [365 * DAY, -365 * DAY, 3600.0, -3600.0])
-def test_a_clock_that_jumps_deletes_nothing(tmp_path: Path, jump: float) -> None:
+def test_G01_a_clock_that_jumps_deletes_nothing(tmp_path: Path, jump: float) -> None:
     clocks = Clocks()
     for i in range(5):
         recording(tmp_path, f"a/{i}.mp4", clocks, i * DAY)

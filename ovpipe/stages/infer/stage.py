@@ -248,17 +248,23 @@ class Infer(Alone):
 
     def _end(self, job: _Job, outputs: Outputs, error: BaseException | None) -> None:
         """In the slot's thread, or in this one where nothing was started."""
-        job.outputs, job.error = outputs, error
+        # Without its traceback, which refers to the job and so to itself: what is freed by the
+        # garbage collector only holds the frame's slot for as long as that does not come.
+        job.outputs, job.error = outputs, error and error.with_traceback(None)
         if job.fed is not None:
             self._feed.give_back(job.fed)
         job.done()
 
     def _finish(self, job: _Job) -> Result:
         """In stream order: decode, or raise what went wrong."""
-        if isinstance(job.error, FrameError):
-            raise job.error
-        if job.error is not None:
-            raise FrameError(f"the inference failed: {reason(job.error)}") from job.error
+        error, job.error = job.error, None
+        try:
+            if isinstance(error, FrameError):
+                raise error
+            if error is not None:
+                raise FrameError(f"the inference failed: {reason(error)}") from error
+        finally:
+            del error  # or it refers to itself, by way of this frame
         for name, output in job.outputs.items():
             if _all_nan(output):
                 raise FrameError(f"the model's output '{name}' is all NaN", "nan_output")
