@@ -42,6 +42,12 @@ ROWS = [
         HEAD + SOURCE + "  b: {kind: annotate, inputs: c}\n  c: {kind: annotate, inputs: [b, a]}\n",
         ["b -> c -> b"],
     ),
+    (
+        "F03-stream-names",
+        HEAD
+        + "  a: {kind: synthetic, for_each: {'../up': {}, '/etc/x': {}, '..': {}, 'a/b': {}}}\n",
+        ["../up", "/etc/x", "a/b", "letters, digits, '_' or '-'"],
+    ),
     ("H04-itself", HEAD + SOURCE + "  b: {kind: annotate, inputs: b}\n", ["b -> b"]),
     ("H04-dangling", HEAD + SOURCE + "  b: {kind: log, inputs: aa}\n", ["no stage 'aa'", "'a'"]),
     ("H04-no-source", HEAD + "  b: {kind: log}\n", ["b"]),

@@ -100,7 +100,9 @@ def test_a_broker_that_is_stopped_and_started_gets_every_frame(
     assert " lost " not in ended.err
 
 
-def test_sigkill_of_the_sink_loses_nothing_that_was_delivered(ovpipe_run, broker, reader, tmp_path):
+def test_A03_sigkill_of_the_sink_loses_nothing_that_was_delivered(
+    ovpipe_run, broker, reader, tmp_path
+):
     """A03. With a spool on disk, and the broker away while it happens."""
     many = 700  # so that it lasts beyond all that is done to it
     spool = {"path": str(tmp_path / "spool.db")}

@@ -189,7 +189,7 @@ def test_A19_sigterm_during_another_crash(ovpipe_run):
     assert "Traceback" not in ended.err
 
 
-def test_a_stopped_worker_is_waited_for_and_the_ledger_stays_readable(ovpipe_run):
+def test_A08_a_stopped_worker_is_waited_for_and_the_ledger_stays_readable(ovpipe_run):
     stages = {"src": ENDLESS, "mid": {"kind": S + "tag"}, "sink": {"kind": S + "Check"}}
     process = ovpipe_run.start(stages)
     ovpipe_run.until(process, "under way")
@@ -215,7 +215,7 @@ def test_noise_on_stderr_neither_blocks_a_stage_nor_breaks_the_log(ovpipe_run):
     assert "\\xff" in ended.err
 
 
-def test_closed_stdout_and_stderr_do_not_kill_the_pipeline(ovpipe_run, tmp_path):
+def test_A20_closed_stdout_and_stderr_do_not_kill_the_pipeline(ovpipe_run, tmp_path):
     seen = tmp_path / "seen"
     stages = {
         "src": {"kind": S + "Count", "count": 2000},

@@ -17,7 +17,7 @@ QUICK = {"run": {"stall_timeout": "700ms"}}
 
 
 @pytest.mark.parametrize("kind", ["Stuck", "StuckAsync", "native"])
-def test_a_stage_that_hangs_shows_where_is_killed_and_restarted(ovpipe_run, tmp_path, kind):
+def test_A07_D03_a_stage_that_hangs_shows_where_is_killed_and_restarted(ovpipe_run, tmp_path, kind):
     """A07, D03: the frames in its hands are stage_hang, the rest goes on."""
     bad = {"kind": S + kind, **QUICK}
     if kind == "native":
@@ -42,7 +42,7 @@ def test_a_stage_that_hangs_shows_where_is_killed_and_restarted(ovpipe_run, tmp_
     assert ("in process" in ended.err) == (kind != "StuckAsync")
 
 
-def test_a_stopped_worker_that_goes_on_in_time_loses_nothing(ovpipe_run):
+def test_A08_a_stopped_worker_that_goes_on_in_time_loses_nothing(ovpipe_run):
     """A08."""
     stages = {
         "src": {"kind": S + "Count", "count": 20000},
@@ -64,7 +64,7 @@ def test_a_stopped_worker_that_goes_on_in_time_loses_nothing(ovpipe_run):
     assert [s["restarts"] for s in ended.summary["stages"]] == [0, 0, 0]
 
 
-def test_a_worker_that_stays_stopped_hangs_also_while_it_waits(ovpipe_run):
+def test_A07_a_worker_that_stays_stopped_hangs_also_while_it_waits(ovpipe_run):
     """A07: stopped, it can neither show its stacks nor be heard of; its neighbours wait."""
     stages = {"src": {**ENDLESS, **QUICK}, "mid": {"kind": S + "tag"}, "sink": SINK}
     process = ovpipe_run.start(stages)
@@ -79,7 +79,7 @@ def test_a_worker_that_stays_stopped_hangs_also_while_it_waits(ovpipe_run):
     assert set(ended.ledger["src", "mid"]["failed"]) <= {"stage_hang"}
 
 
-def test_one_of_two_readers_hangs_and_the_other_loses_nothing(ovpipe_run, tmp_path):
+def test_C03_one_of_two_readers_hangs_and_the_other_loses_nothing(ovpipe_run, tmp_path):
     """C03: with an edge that drops, the source never waits for the one that hangs."""
     stages = {
         "src": ENDLESS,
@@ -111,7 +111,7 @@ def test_a_stage_that_hangs_for_ever_is_given_up(ovpipe_run):
     assert "in consume" in ended.err
 
 
-def test_a_busy_machine_is_not_a_hang(ovpipe_run):
+def test_G04_a_busy_machine_is_not_a_hang(ovpipe_run):
     """G04: eight busy loops beside it."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8)]
     try:
@@ -130,7 +130,7 @@ def test_a_busy_machine_is_not_a_hang(ovpipe_run):
     assert ended.ledger["mid", "sink"]["delivered"] == 500
 
 
-def test_a_stalled_edge_is_named(ovpipe_run):
+def test_B06_a_stalled_edge_is_named(ovpipe_run):
     """B06: who keeps which slot, and since when; nothing is overwritten, nobody killed."""
     stages = {"src": ENDLESS, "sink": {"kind": S + "Hoards"}}
     process = ovpipe_run.start(stages, "--drain-timeout", "0.2")
@@ -145,7 +145,7 @@ def test_a_stalled_edge_is_named(ovpipe_run):
     assert "hangs" not in ended.err
 
 
-def test_a_flood_on_stderr_is_read_counted_and_thrown_away(ovpipe_run):
+def test_A22_a_flood_on_stderr_is_read_counted_and_thrown_away(ovpipe_run):
     """A22: the stage is not held up, the supervisor does not grow, the log stays readable."""
     stages = {"src": ENDLESS, "loud": {"kind": S + "Floods"}, "sink": SINK}
     process = ovpipe_run.start(stages)
@@ -173,7 +173,7 @@ def test_too_few_open_files_are_told_before_anything_starts(ovpipe_run):
     assert "2 workers need about 80 open files, and no more than 70 are allowed" in ended.stderr
 
 
-def test_memory_that_is_not_to_be_had_is_told_with_need_limit_and_holders(ovpipe_run):
+def test_B02_memory_that_is_not_to_be_had_is_told_with_need_limit_and_holders(ovpipe_run):
     """B02: frames of which a few fill more than there is."""
     ended = ovpipe_run({"src": {"kind": S + "Count", "height": 2**20, "width": 2**20}, "a": SINK})
     assert ended.code == 3

@@ -25,7 +25,7 @@ def counted(row, *reasons):
 
 
 @pytest.mark.parametrize("which", ["src", "mid", "sink"])
-def test_sigkill_costs_what_was_in_hand_and_is_announced(ovpipe_run, which, tmp_path):
+def test_A01_A02_A03_sigkill_costs_what_was_in_hand_and_is_announced(ovpipe_run, which, tmp_path):
     """A01, A02, A03."""
     stages = {
         "src": ENDLESS,
@@ -54,7 +54,7 @@ def test_sigkill_costs_what_was_in_hand_and_is_announced(ovpipe_run, which, tmp_
 
 
 @pytest.mark.parametrize("how", ["raise", "memory", "exit-0", "_exit-0", "_exit-1", "abort"])
-def test_each_way_to_die_costs_the_frame_that_it_died_of(ovpipe_run, tmp_path, how):
+def test_A11_each_way_to_die_costs_the_frame_that_it_died_of(ovpipe_run, tmp_path, how):
     """A11."""
     stages = {
         "src": {"kind": S + "Count", "count": 60},
@@ -72,7 +72,7 @@ def test_each_way_to_die_costs_the_frame_that_it_died_of(ovpipe_run, tmp_path, h
 
 
 @both
-def test_one_that_always_dies_is_given_up_with_the_first_cause(ovpipe_run):
+def test_A12_one_that_always_dies_is_given_up_with_the_first_cause(ovpipe_run):
     """A12."""
     run = {"max_restarts": 2}
     stages = {"src": ENDLESS, "bad": {"kind": S + "Dies", "when": "open", "run": run}, "sink": SINK}
@@ -86,7 +86,7 @@ def test_one_that_always_dies_is_given_up_with_the_first_cause(ovpipe_run):
 
 @both
 @pytest.mark.parametrize(("how", "code"), [("preflight", 3), ("raise", 4)])
-def test_what_is_permanent_or_not_wanted_is_not_tried_again(ovpipe_run, how, code):
+def test_A13_what_is_permanent_or_not_wanted_is_not_tried_again(ovpipe_run, how, code):
     """A13."""
     run = {"restart": "on-failure" if how == "preflight" else "never"}
     bad = {"kind": S + "Dies", "when": "open", "how": how, "run": run}
@@ -115,7 +115,7 @@ def test_a_source_goes_on_where_it_died(ovpipe_run, tmp_path, kind):
         assert (tmp_path / name).read_text() == f"src {row['delivered']} 99\n"
 
 
-def test_the_end_of_a_stream_passes_once_also_over_a_dead_stage(ovpipe_run, tmp_path):
+def test_C05_the_end_of_a_stream_passes_once_also_over_a_dead_stage(ovpipe_run, tmp_path):
     """C05: one source has ended and gone when a stage dies; the other goes on."""
     seen = tmp_path / "seen"
     stages = {
@@ -156,7 +156,7 @@ def test_a_dead_reader_neither_loses_what_waits_for_it_nor_holds_its_neighbour_u
     assert set(ended.ledger["src", "dies"]["failed"]) <= {"stage_crash"}
 
 
-def test_nothing_is_started_after_a_stop_was_asked_for(ovpipe_run):
+def test_A19_nothing_is_started_after_a_stop_was_asked_for(ovpipe_run):
     """A19: during the wait for a restart."""
     stages = {
         "src": {"kind": S + "Dies", "when": "open", "run": {"max_restarts": 100}, "inputs": "one"},
@@ -171,7 +171,7 @@ def test_nothing_is_started_after_a_stop_was_asked_for(ovpipe_run):
     assert "restart 5/100" not in ended.err
 
 
-def test_a_stop_during_the_wait_ends_the_streams_of_the_one_that_is_away(ovpipe_run, tmp_path):
+def test_A19_a_stop_during_the_wait_ends_the_streams_of_the_one_that_is_away(ovpipe_run, tmp_path):
     """A19: the source is away; what it has made is finished, and its stream ends."""
     stages = {
         "src": {**ENDLESS, "run": {"max_restarts": 100}},
@@ -252,7 +252,7 @@ def test_kill_9_of_anything_at_any_moment(ovpipe_run):
     assert sum(s["malformed"] for s in ended.summary["stages"]) == 0
 
 
-def test_kill_9_of_everything_leaves_nothing(ovpipe_run, nothing_left):
+def test_B04_kill_9_of_everything_leaves_nothing(ovpipe_run, nothing_left):
     """B04: memory has no name, so nothing of it can be left; see what the fixture checks."""
     stages = {"src": ENDLESS, "mid": {"kind": S + "Fresh"}, "sink": SINK}
     for _ in range(int(os.environ.get("OVPIPE_TEST_STARTS", "3"))):

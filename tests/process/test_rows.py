@@ -133,6 +133,16 @@ ROWS = [
         full_disk,
         within="mkdir -p out && mount -t tmpfs -o size=160k tmpfs out",
     ),
+    *(
+        Row(
+            f"F03-a-read-only-path-{kind}",
+            {"cam": script({"frame": 3}), "sink": {"kind": kind, "path": f"out/{name}"}},
+            says("stage 'sink': cannot write to 'out'", "Read-only file system", "give a path"),
+            code=3,
+            within="mkdir -p out && mount -t tmpfs -o ro tmpfs out",
+        )
+        for kind, name in (("jsonl", "{stream}.jsonl"), ("video-writer", "a.mp4"))
+    ),
     Row(
         "B01-dev-shm-of-8-MB",
         {"cam": script({"frame": 20}, size=LARGE), "sink": recorder()},
@@ -301,6 +311,43 @@ def alone(commands):
     ):
         pytest.skip("needs to mount: run it as root")
     return before
+
+
+JUMPING = """
+import datetime, random, time
+true = time.time
+def jumping():
+    return true() + random.choice((-3600, 0, 3600))
+time.time, time.time_ns = jumping, lambda: int(jumping() * 1e9)
+class datetime_(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(jumping(), tz)
+datetime.datetime = datetime_
+open("jumped", "a").write("here\\n")
+"""
+"""A clock of the wall that is an hour off, now this way and now that, each time it is read."""
+
+
+def test_G01_the_wall_clock_jumps_by_an_hour(ovpipe_run, tmp_path, monkeypatch):
+    """In every process of the run. No restart, no drop, no time that is over too soon."""
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "sitecustomize.py").write_text(JUMPING)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'clock'}:{os.getcwd()}")
+    monkeypatch.chdir(tmp_path)
+    source = {"from": "cam", "max_age": "20s", "depth": 64}
+    ended = ovpipe_run(
+        {
+            "cam": script({"frame": 60}, fps=60, live=True),
+            "table": {"kind": "sqlite", "inputs": source, "path": "found.db"},
+            "sink": recorder(inputs=source),
+        }
+    ).balanced()
+    assert ended.code == 0, ended.err
+    assert len((tmp_path / "jumped").read_text().splitlines()) >= 4  # the supervisor, the workers
+    assert [row["delivered"] for row in ended.ledger.values()] == [60, 60]
+    assert {stage["restarts"] for stage in ended.stages.values()} == {0}
+    assert [x for x in ended.err.splitlines() if x.startswith("[ovpipe]")] == []
 
 
 def test_G08_a_configuration_whose_name_is_not_text(ovpipe_run, tmp_path, monkeypatch):
