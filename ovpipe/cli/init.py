@@ -10,6 +10,7 @@ import re
 import sys
 from importlib import resources
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -44,7 +45,10 @@ def init(folder: str) -> None:
     overwritten.
     """
     where = Path(folder)
-    there = [name for name in (*_FILES, "schema.json") if (where / name).exists()]
+    try:
+        there = [name for name in (*_FILES, "schema.json") if (where / name).exists()]
+    except OSError as error:  # too long; none of ours to look into
+        raise _unwritable(where, error) from None
     if there:
         raise click.ClickException(
             f"{where / there[0]} is there already{' (and others)' * (len(there) > 1)}, and nothing "
@@ -61,13 +65,19 @@ def init(folder: str) -> None:
         text = json.dumps(schema({_STAGE: own} if own else {}), indent=2, ensure_ascii=False)
         _write(where / "schema.json", text + "\n")
     except OSError as error:
-        raise click.ClickException(
-            f"{error.filename or where}: cannot be written: {error.strerror}"
-        ) from None
+        raise _unwritable(where, error) from None
     for file in (*_FILES, "schema.json"):
         say(sys.stdout, str(where / file))
-    go = "" if where.absolute() == Path.cwd() else f"cd {where} && "
+    go = (
+        ""
+        if where.absolute() == Path.cwd()
+        else f"cd {quote(f'./{where}' if str(where)[0] == '-' else str(where))} && "
+    )
     say(sys.stderr, f"next: {go}ovpipe run pipeline.yaml")
+
+
+def _unwritable(where: Path, error: OSError) -> click.ClickException:
+    return click.ClickException(f"{error.filename or where}: cannot be written: {error.strerror}")
 
 
 def _write(path: Path, text: str) -> None:

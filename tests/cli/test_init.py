@@ -73,6 +73,17 @@ def test_nothing_is_overwritten(tmp_path, name):
 
 def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
     (tmp_path / "file").write_text("")
-    ended = call("init", str(tmp_path / "file" / "project"))
-    assert ended.exit_code != 0
-    assert "cannot be written" in ended.output
+    for name in ("file/project", "x" * 300):
+        ended = call("init", str(tmp_path / name))
+        assert ended.exit_code == 1
+        assert isinstance(ended.exception, SystemExit)
+        assert "cannot be written" in ended.output
+
+
+@pytest.mark.parametrize("name", ["-x", "a b", "é", "$HOME"])
+def test_the_next_command_is_one_that_works(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    said = call("init", "--", name).stderr.splitlines()[-1].removeprefix("next: ")
+    there, _, _ = said.partition(" && ")
+    ended = subprocess.run(["sh", "-c", f"{there} && ls"], capture_output=True, text=True)
+    assert "pipeline.yaml" in ended.stdout, ended.stderr

@@ -49,7 +49,7 @@ def holds(data):
 
 
 @pytest.mark.parametrize("which", range(len(GOOD)))
-def test_truncated_at_every_byte(which):
+def test_J03_J04_truncated_at_every_byte(which):
     for length in range(len(GOOD[which])):
         assert holds(GOOD[which][:length]) is None
 
@@ -120,7 +120,7 @@ def changed(offset, data):
 
 
 @pytest.mark.parametrize(("name", "offset", "data", "value"), list(at_bounds(HEADER)))
-def test_header_fields_at_their_bounds(name, offset, data, value):
+def test_J03_J04_header_fields_at_their_bounds(name, offset, data, value):
     message = holds(changed(offset, data))
     if name in CHECKED:
         assert message is None or changed(offset, data) == ONE
@@ -129,7 +129,7 @@ def test_header_fields_at_their_bounds(name, offset, data, value):
 
 
 @pytest.mark.parametrize(("name", "offset", "data", "value"), list(at_bounds(ARRAY)))
-def test_array_fields_at_their_bounds(name, offset, data, value):
+def test_J03_J04_array_fields_at_their_bounds(name, offset, data, value):
     message = holds(changed(AT + offset, data))
     if name in ("ndim", "name"):
         assert message is None or changed(AT + offset, data) == ONE
@@ -139,7 +139,7 @@ def test_array_fields_at_their_bounds(name, offset, data, value):
 
 @pytest.mark.parametrize("value", [0, 1, 2**31, 2**32, 2**63, 2**64 - 1])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_dimensions_at_their_bounds(axis, value):
+def test_J03_J04_dimensions_at_their_bounds(axis, value):
     """All of them decode; whether they fit is the pool's to say, which knows its size."""
     message = holds(changed(AT + 11 + 8 * axis, struct.pack("<Q", value)))
     assert message.arrays[0].shape[axis] == value
