@@ -10,7 +10,6 @@ a successor knows where to go on.
 
 from __future__ import annotations
 
-import gc
 import sys
 import threading
 import time
@@ -45,14 +44,13 @@ from ovpipe.transport.sender import Sender
 from ovpipe.transport.turns import Turns
 from ovpipe.worker.context import WorkerContext
 from ovpipe.worker.jobs import Job, Submit, at_once
+from ovpipe.worker.sweep import Sweep
 
 if TYPE_CHECKING:
     from ovpipe.worker.guest import Guest
 
 TICK_MS = 500
 _TURN_MS = 20  # somebody else's frame may end without a word
-_SWEEP_MS = 50
-_SWEEPS = 2
 
 
 class SourceEnded(OvpipeError):
@@ -81,7 +79,7 @@ class Worker:
         most: int = member.assignment["max_frames"]
         self._left = max(0, most - self._seq) if most else sys.maxsize
         self._stage: Stage | None = None
-        self._sweeps = 0  # since a message last came
+        self._sweep = Sweep(lambda: bool(len(member.roots) or self.guests))
         self._capacity = 1
         self._frame_bytes = 0
         self._thread = threading.get_ident()
@@ -149,8 +147,7 @@ class Worker:
         if stage is not None:
             stage.close()
             del stage
-            if self._keeps:
-                gc.collect()
+            self._sweep.end()
 
     def end(self) -> None:
         """All is done."""
@@ -418,20 +415,12 @@ class Worker:
         self._words[self._me + W_BEAT] += 1
         if idle:
             self.member.shared.set_state(IDLE, began)
+            timeout_ms = self._sweep.patience_ms(timeout_ms)
         # With frames at hand that there is no room for, it waits for its own work, not for frames.
         at_hand = bool(self.mail)
-        if idle and not self._sweeps and self._keeps:
-            timeout_ms = min(timeout_ms, _SWEEP_MS)
         message = self.mail.next(timeout_ms, starving)
         self._words[self._me + (W_BUSY_NS if at_hand else W_IDLE_NS)] += time.monotonic_ns() - began
-        if message is not None:
-            self._sweeps = 0
-        elif idle and self._sweeps < _SWEEPS and self._keeps:
-            # Free what only refers to itself, the young first. Python does so when much has been
-            # made; who waits for frames makes nothing, and they may not come for want of the very
-            # slots that are kept so.
-            self._sweeps += 1
-            gc.collect(self._sweeps)
+        self._sweep.waited(message is not None or not idle)
         return message
 
     def _look_up(self) -> None:
@@ -441,11 +430,6 @@ class Worker:
         """
         if self.member.lost:
             raise PipelineClosed("the supervisor is gone")
-
-    @property
-    def _keeps(self) -> bool:
-        """Whether views of frames are alive here, as far as is quickly told."""
-        return bool(len(self.member.roots) or self.guests)
 
     def _ends(self, message: wire.Message | Departed) -> list[int]:
         """The streams that have ended with a message, or a death."""
