@@ -315,6 +315,8 @@ class Supervisor:
                 self._crew.pools.make(post.plan.index, slots, slot_bytes)
             except PreflightError as error:
                 self._fail(error)
+                if post.process is not None:
+                    post.process.asked = True  # that it ends of it is no failure of its own
                 member.say("no_pool")
         elif kind == "facts":
             with suppress(ValueError, AttributeError):

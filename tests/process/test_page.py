@@ -172,7 +172,7 @@ def test_a_wrong_address_is_a_wrong_configuration(address, says, ovpipe_run):
     assert says in ended.err
 
 
-def test_a_token_and_a_password_are_nowhere(ovpipe_run, monkeypatch):
+def test_I09_a_token_and_a_password_are_nowhere(ovpipe_run, monkeypatch):
     """I09, for the camera's password and for the page's own token."""
     stages = {
         "cam": {
