@@ -59,7 +59,9 @@ def levels(frames: list[Frame]) -> list[int]:
 
 
 @pytest.mark.parametrize("where", ["tcp", "ipc"])
-def test_frames_to_the_end_and_rubbish_is_counted(tmp_path: Path, peer: Any, where: str) -> None:
+def test_J01_frames_to_the_end_and_rubbish_is_counted(
+    tmp_path: Path, peer: Any, where: str
+) -> None:
     address = free_address() if where == "tcp" else f"ipc://{tmp_path}/frames"
     push = peer(zmq.PUSH)
     push.connect(address)
@@ -182,7 +184,7 @@ def keys() -> tuple[str, str]:
     return public.decode(), secret.decode()
 
 
-def test_only_keys_on_the_list_get_in(peer: Any) -> None:
+def test_J02_only_keys_on_the_list_get_in(peer: Any) -> None:
     address = free_address()
     (server, secret), mine, stranger = keys(), keys(), keys()
 

@@ -33,7 +33,7 @@ def test_names_of_this_machine_are_answered(host, tmp_path):
     ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example",
      "192.168.1.7:8080", "", "localhost:8080:8080", "[::1", "localhost/", "user@localhost", "2130706433"],
 )  # fmt: skip
-def test_another_name_is_refused_with_nothing_else(host, tmp_path):
+def test_I01_another_name_is_refused_with_nothing_else(host, tmp_path):
     for path in ("/", "/api/v1/status", "/metrics", "/nothing"):
         answer = client(tmp_path).get(path, headers={"Host": host})
         assert answer.status_code == 421
@@ -51,7 +51,7 @@ def test_beyond_this_machine_addresses_and_given_names_are_answered(tmp_path):
 @pytest.mark.parametrize(
     "method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"]
 )
-def test_methods_that_are_not_offered(method, tmp_path):
+def test_I01_methods_that_are_not_offered(method, tmp_path):
     for path in ("/", "/api/v1/status", "/api/v1/edges/0/stream.mjpeg"):
         answer = client(tmp_path).request(method, path)
         assert answer.status_code == 405
@@ -73,7 +73,7 @@ def test_head_answers_without_a_body(path, tmp_path):
      "/api/v1/edges/99/frame.json", "/api/v1/edges/-1/frame.json", "/api/v1/edges/x/frame.json",
      "/api/v1/edges/0/frame.json?stream=../../etc/passwd", "/api/v1/edges/0/frame.json?stream="],
 )  # fmt: skip
-def test_no_file_is_served_from_what_a_request_says(path, tmp_path):
+def test_I02_no_file_is_served_from_what_a_request_says(path, tmp_path):
     answer = client(tmp_path).get(path)
     assert answer.status_code in (404, 307)
     assert "root:" not in answer.text
@@ -125,7 +125,7 @@ def test_the_token_opens_everything(given, tmp_path):
     [None, "", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", basic(""),
      basic("wrong"), f"Basic {TOKEN}", "Basic ????", f"Digest {TOKEN}", TOKEN, f"Token {TOKEN}"],
 )  # fmt: skip
-def test_without_it_nothing_is_answered(given, tmp_path):
+def test_I05_without_it_nothing_is_answered(given, tmp_path):
     at = client(tmp_path, token=TOKEN)
     headers = {} if given is None else {"Authorization": given}
     for path in ("/", "/page.js", "/api/v1/status", "/metrics", "/healthz", "/nothing"):
@@ -140,7 +140,7 @@ def test_a_token_in_the_address_is_no_token(tmp_path):
     assert client(tmp_path, token=TOKEN).get(f"/?token={TOKEN}").status_code == 401
 
 
-def test_the_page_holds_no_script_or_style_of_its_own(tmp_path):
+def test_I03_the_page_holds_no_script_or_style_of_its_own(tmp_path):
     at = client(tmp_path)
     text = at.get("/").text
     assert "<script src=" in text
