@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ovpipe.bench import cpu
 from ovpipe.errors import PreflightError
 
 _THROUGHPUT = re.compile(r"Throughput:\s+([\d.]+) FPS")
 _CODE = "import sys; from openvino.tools.benchmark.main import main; sys.exit(main())"
 _START_S = 180.0
 _EVERY_S = 0.2
-_TICKS = os.sysconf("SC_CLK_TCK")
 _FLAGS = {"NUM_STREAMS": "-nstreams", "INFERENCE_NUM_THREADS": "-nthreads"}
 
 
@@ -69,8 +69,8 @@ def alone(options: Mapping[str, Any], seconds: float) -> Alone:
             except subprocess.TimeoutExpired:
                 if time.monotonic() > deadline:
                     raise PreflightError("benchmark_app did not end") from None
-                with suppress(OSError, IndexError):
-                    samples.append((time.monotonic(), _cpu(process.pid)))
+                with suppress(OSError):  # it has just ended
+                    samples.append((time.monotonic(), cpu.of_process(process.pid)))
     finally:
         if process.poll() is None:
             process.kill()
@@ -88,11 +88,6 @@ def slope(samples: list[tuple[float, float]], seconds: float) -> float:
     if not samples:
         return 0.0
     end_s, end = samples[-1]
-    last = [(at, cpu) for at, cpu in samples if at >= end_s - 0.8 * seconds]
-    at, cpu = last[0]
-    return (end - cpu) / (end_s - at) if end_s > at else 0.0
-
-
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    last = [(at, spent) for at, spent in samples if at >= end_s - 0.8 * seconds]
+    at, spent = last[0]
+    return (end - spent) / (end_s - at) if end_s > at else 0.0

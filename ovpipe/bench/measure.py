@@ -7,13 +7,11 @@ the calling process's main thread, as any supervisor; nothing of it is left behi
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
+from ovpipe.bench import cpu
 from ovpipe.errors import PreflightError
 from ovpipe.graph import Graph
 from ovpipe.supervisor.accountant import Account, Reading, WorkerReading
@@ -22,7 +20,6 @@ from ovpipe.supervisor.outlook import processors, share_busy
 from ovpipe.supervisor.rates import interval
 from ovpipe.supervisor.verdict import verdict
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _LATE_S = 600.0
 _AND = "+"  # between the names of workers that live in one process
 
@@ -82,10 +79,10 @@ def run(
             return
         warm_at_s = warm_at_s or now + warm_s
         if not moments and now >= warm_at_s:
-            moments.append(_Moment(reading, cpu_of_workers(), processors()))
+            moments.append(_Moment(reading, cpu.of_workers(), processors()))
             end_at_s = now + seconds
         elif moments and now >= end_at_s:
-            moments.append(_Moment(reading, cpu_of_workers(), processors()))
+            moments.append(_Moment(reading, cpu.of_workers(), processors()))
             supervisor.drain()
 
     supervisor = Supervisor(graph, on_tick=on_tick, on_log=None)
@@ -149,24 +146,6 @@ def _pace(graph: Graph, accounts: tuple[Account, ...]) -> tuple[str, int]:
     names = [n for n in infer or consumers or list(taken) if n in taken]
     at = min(names, key=lambda name: taken[name], default="")
     return at, taken.get(at, 0)
-
-
-def cpu_of_workers(parent: int | None = None) -> dict[str, float]:
-    """Processor seconds of the worker processes below this one, by the workers that live there."""
-    me = str(parent or os.getpid())
-    found: dict[str, float] = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        with suppress(OSError, IndexError):  # it may have just ended
-            fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-            if fields[1] != me:
-                continue
-            words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
-            if b"ovpipe.worker" in words:
-                name = words[-2].decode(errors="replace")
-                found[name] = (int(fields[11]) + int(fields[12])) / _TICKS
-    return found
 
 
 def _home(worker: str, processes: Iterable[str]) -> str:

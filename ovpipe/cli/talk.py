@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol
 
 from ovpipe.cli.status import Status, ledger_table, say
 from ovpipe.supervisor.accountant import Account, Reading, WorkerReading
+from ovpipe.supervisor.rates import WorkerRate, interval
 
 Level = Literal["info", "warning", "error"]
 
@@ -77,7 +78,7 @@ class JsonTalk:
     """For collectors of logs."""
 
     def __init__(self) -> None:
-        self._before: dict[str, WorkerReading] = {}
+        self._before: Reading | None = None
         self._due_s = 0.0
 
     def say(self, level: Level, message: str, **more: Any) -> None:
@@ -94,8 +95,9 @@ class JsonTalk:
         if now < self._due_s:
             return
         self._due_s = now + _EVERY_S
-        stages = [_moment(w, self._before.get(w.name)) for w in reading.workers]
-        self._before = {w.name: w for w in reading.workers}
+        since = interval(self._before or reading, reading)
+        stages = [_moment(*each) for each in zip(reading.workers, since.workers, strict=True)]
+        self._before = reading
         self.say("info", phase, phase=phase, stages=stages, verdict=list(verdict))
 
     def ledger(self, reading: Reading) -> None:
@@ -130,13 +132,14 @@ def level_of(worker: str, line: str) -> Level:
     return "warning" if marked[1].lower().startswith("warn") else "error"
 
 
-def _moment(worker: WorkerReading, before: WorkerReading | None) -> dict[str, Any]:
+def _moment(worker: WorkerReading, rate: WorkerRate) -> dict[str, Any]:
     frames = max(worker.frames_in, worker.frames_out)
-    per_s = 0.0
-    if before is not None and worker.at_ns > before.at_ns:
-        since = frames - max(before.frames_in, before.frames_out)
-        per_s = since / (worker.at_ns - before.at_ns) * 1e9
-    return {"name": worker.name, "state": worker.state, "frames": frames, "per_s": round(per_s, 2)}
+    return {
+        "name": worker.name,
+        "state": worker.state,
+        "frames": frames,
+        "per_s": round(rate.frames, 2),
+    }
 
 
 def _words(account: Account) -> str:

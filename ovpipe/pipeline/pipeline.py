@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,8 +31,7 @@ from ovpipe.pipeline.run import Run
 from ovpipe.pipeline.source import Pushed, Source, as_frame
 from ovpipe.pipeline.stats import EMPTY, Stats, stats_of
 from ovpipe.spec import Placement, WhenFull
-
-DRAIN_TIMEOUT_S = 8.0
+from ovpipe.supervisor.core import DRAIN_TIMEOUT_S
 
 Exit = Reader | Callback | Answers
 
@@ -172,13 +172,8 @@ class Pipeline(Blueprint):
         the pipeline is stopped. `asyncio.wrap_future` awaits it.
         """
         where, frame, awaited = self._asked(source, stream, data, pts_ns, meta, result)
-        try:
+        with self._setting_out(awaited):
             where.push(frame, timeout, awaited)
-        except BaseException as error:
-            awaited.forget()
-            if isinstance(error, PipelineClosed):
-                self.raise_failure()
-            raise
         return awaited.future
 
     async def aio(
@@ -196,14 +191,20 @@ class Pipeline(Blueprint):
         if self._forget is None:
             await asyncio.to_thread(self._prepare, result)
         where, frame, awaited = self._asked(source, stream, data, pts_ns, meta, result)
-        try:
+        with self._setting_out(awaited):
             await asyncio.wrap_future(where.begin(frame, timeout, awaited))
+        return await asyncio.wrap_future(awaited.future)
+
+    @contextmanager
+    def _setting_out(self, awaited: Awaited) -> Iterator[None]:
+        """Where it does not, nobody waits for it; what made the pipeline fail is raised first."""
+        try:
+            yield
         except BaseException as error:
             awaited.forget()
             if isinstance(error, PipelineClosed):
                 self.raise_failure()
             raise
-        return await asyncio.wrap_future(awaited.future)
 
     def _prepare(self, result: str) -> None:
         if self._run is None:

@@ -14,15 +14,22 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ovpipe.errors import OvpipeError, PipelineClosed, together
 from ovpipe.frame import Frame
 from ovpipe.pipeline.tap import TICK_MS, Tap
 from ovpipe.spec import WhenFull
 
-if TYPE_CHECKING:
-    from ovpipe.pipeline.pipeline import Pipeline
+
+class Life(Protocol):
+    """What a reader asks of its pipeline, which it keeps alive."""
+
+    def start(self) -> object:
+        """Have all stages open. Idempotent."""
+
+    def wait(self) -> bool:
+        """Wait for the end. Raises what made it come early."""
 
 
 class Reader(Iterator[Frame], AsyncIterator[Frame]):
@@ -30,7 +37,7 @@ class Reader(Iterator[Frame], AsyncIterator[Frame]):
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Life,
         stage: str,
         depth: int,
         when_full: WhenFull | None,

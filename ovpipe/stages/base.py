@@ -74,6 +74,9 @@ class Context(Protocol):
     def waiting(self) -> None:
         """Say, at each turn of a wait for its source, that a producer is idle and not hung."""
 
+    def getting_on(self) -> None:
+        """Say, at each turn of work that gives no frame for long, that the stage is not hung."""
+
     def report(self, facts: Mapping[str, Fact | None]) -> None:
         """Say small things about this stage, as `{"device": "GPU"}`: they are seen wherever the
         run is looked at, so there is no secret in them. None takes one away. Raises ValueError
@@ -108,6 +111,9 @@ class LocalContext:
         self.stopping = True
 
     def waiting(self) -> None:
+        pass
+
+    def getting_on(self) -> None:
         pass
 
     def report(self, facts: Mapping[str, Fact | None]) -> None:

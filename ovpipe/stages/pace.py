@@ -1,4 +1,4 @@
-"""Pace: frames of a file at the times of the video, as a camera would give them.
+"""Pace: frames at their times, as a camera would give them.
 
 Law: no frame comes before its time, counted from the first one, and none is left out. A source
 that was kept from its times catches up, but for what it is more than a second late: from there on
@@ -17,6 +17,17 @@ _NS = 10**9
 _TICK_S = 0.1
 
 
+def wait_until(due_ns: int, context: Context) -> bool:
+    """Wait for that time of the monotonic clock; False where the stage is to stop first."""
+    while not context.stopping:
+        left_ns = due_ns - time.monotonic_ns()
+        if left_ns <= 0:
+            return True
+        context.waiting()
+        time.sleep(min(left_ns / _NS, _TICK_S))
+    return False
+
+
 def paced(frames: Iterator[Frame], context: Context, fps: float) -> Iterator[Frame]:
     """The frames when they are due; `fps`: of those that have no times, 0: at once."""
     last: tuple[int, int | None] | None = None  # when the last one was due, and its time
@@ -30,9 +41,7 @@ def paced(frames: Iterator[Frame], context: Context, fps: float) -> Iterator[Fra
                 due = before + round(_NS / fps)
             due = max(due, now - _NS)
         last = due, frame.pts_ns
-        while (left_ns := due - time.monotonic_ns()) > 0 and not context.stopping:
-            context.waiting()
-            time.sleep(min(left_ns / _NS, _TICK_S))
+        wait_until(due, context)
         if frame.captured_ns == UNSET:
             frame = frame.stamped(frame.stream, frame.seq, time.monotonic_ns())
         yield frame

@@ -31,6 +31,7 @@ from ovpipe.frame import UNSET, Frame, Image
 from ovpipe.image import ImageFormat, pixel_shape
 from ovpipe.options import Size
 from ovpipe.stages.base import Producer
+from ovpipe.stages.pace import wait_until
 
 MAGIC = b"OVPSYN01"
 HEADER = struct.Struct("<8s8sQII")
@@ -38,7 +39,6 @@ _BODY_BYTES = 64 * 2**20
 _MAX_BODIES = 7  # a prime: no pool has a slot that sees the same body each time
 _MAX_BYTES = 2**30
 _NOMINAL_FPS = 25.0
-_TICK_S = 0.05
 _NS = 10**9
 
 
@@ -85,7 +85,7 @@ class Synthetic(Producer):
         began_ns = time.monotonic_ns() - round(seq * _NS / rate)
         while not self.context.stopping and (not self.count or seq < self.count):
             pts_ns = round(seq * _NS / rate)
-            if self.fps and not self._wait(began_ns + pts_ns):
+            if self.fps and not wait_until(began_ns + pts_ns, self.context):
                 return
             body, crc = self._bodies[seq % len(self._bodies)]
             data: NDArray[Any] = self.loan(self._shape, np.uint8)
@@ -96,15 +96,6 @@ class Synthetic(Producer):
             yield Frame(image=Image(data, self.format), seq=seq, pts_ns=pts_ns, meta=meta)
             del data, flat  # or the slot stays loaned while the next frame waits for its time
             seq += 1
-
-    def _wait(self, until_ns: int) -> bool:
-        """Until that time of the monotonic clock; False where the run is stopping."""
-        while not self.context.stopping:
-            left_s = (until_ns - time.monotonic_ns()) / _NS
-            if left_s <= 0:
-                return True
-            time.sleep(min(left_s, _TICK_S))
-        return False
 
 
 def verify(frame: Frame) -> None:

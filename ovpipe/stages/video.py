@@ -188,6 +188,8 @@ class Video(Producer):
                     given = True
                     if frame is not None:
                         yield frame
+                    else:
+                        self.context.getting_on()
             if not self.loop:
                 return
             once = first - self._skip
@@ -231,6 +233,7 @@ class Video(Producer):
                 pending, origin = Pending(), got.origin
             pending.add(got.packets)
             if self.fps and not self._due(pts_ns, round(_NS / got.fps) if got.fps else 0):
+                self.context.getting_on()
                 continue
             offset_ns = None if got.pts_ns is None else pts_ns - got.pts_ns - got.first_ns
             arrays = self._carried(origin, offset_ns, pending.take())
@@ -315,12 +318,14 @@ class Video(Producer):
             pts_ns = None if pts is None else nanoseconds(pts - (origin or 0), base)
             if pts_ns is not None:
                 if pts_ns < start_ns:
+                    self.context.getting_on()
                     continue
                 if stop_ns is not None and pts_ns >= stop_ns:
                     break
                 pts_ns += self._offset_ns
                 self._end_ns = max(self._end_ns, pts_ns + step_ns)
                 if self.fps and not self._due(pts_ns, step_ns):
+                    self.context.getting_on()
                     continue
             if held:
                 yield give()

@@ -7,8 +7,9 @@ said behind its last frame.
 
 from __future__ import annotations
 
+import time
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Len
 
@@ -20,6 +21,7 @@ from ovpipe.stages.zmq_socket import Link, Socket
 from ovpipe.stages.zmq_wire import encode, encode_end
 
 _LINGER_S = 1.0
+_TICK_S = 0.1
 
 
 class ZmqOut(Consumer):
@@ -54,18 +56,26 @@ class ZmqOut(Consumer):
 
     def consume(self, frame: Frame) -> None:
         """Send it, or fail it."""
-        assert self._socket is not None, "the stage is not open"
         try:
             parts = encode(frame)
         except WireError as error:
             raise FrameError(str(error), "malformed") from None
-        if not self._socket.send(parts, self.timeout):
+        if not self._sent(parts):
             raise FrameError(f"nobody takes frames at {self.address}", "link_lost")
 
     def end_of_stream(self, stream: str) -> None:
         """Say so to whoever listens."""
+        self._sent(encode_end(stream))
+
+    def _sent(self, parts: list[Any]) -> bool:
+        """Whether somebody took it in time; meanwhile it is seen that the stage waits."""
         assert self._socket is not None, "the stage is not open"
-        self._socket.send(list(encode_end(stream)), self.timeout)
+        until_s = time.monotonic() + self.timeout
+        while not self._socket.send(parts, min(self.timeout, _TICK_S)):
+            if time.monotonic() >= until_s:
+                return False
+            self.context.waiting()
+        return True
 
     def close(self) -> None:
         """What was sent may still leave."""

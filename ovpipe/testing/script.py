@@ -19,6 +19,7 @@ from ovpipe.errors import PreflightError
 from ovpipe.frame import Frame, Image
 from ovpipe.options import Size
 from ovpipe.stages.base import Consumer, Producer, Stage, Transform
+from ovpipe.stages.pace import wait_until
 from ovpipe.testing.misbehave import How, misbehave
 from ovpipe.testing.paint import check, paint
 
@@ -99,7 +100,7 @@ class Script(Producer):
     def _wait(self) -> None:
         if self.fps:
             self._due_ns += round(1e9 / self.fps)
-            time.sleep(max(0, self._due_ns - time.monotonic_ns()) / 1e9)
+            wait_until(self._due_ns, self.context)
 
 
 def _step(item: str | dict[str, Any]) -> tuple[str, Any, dict[str, Any]]:

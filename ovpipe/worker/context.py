@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import DTypeLike, NDArray
 
 from ovpipe.stages.facts import Fact
-from ovpipe.transport.ledger import CODE
+from ovpipe.transport.ledger import CODE, IDLE, WORKING
 
 if TYPE_CHECKING:
     from ovpipe.worker.run import Worker
@@ -40,7 +40,10 @@ class WorkerContext:
         self._worker.member.say("enough", why=why)
 
     def waiting(self) -> None:
-        self._worker.waits()
+        self._worker.at_turn(IDLE)
+
+    def getting_on(self) -> None:
+        self._worker.at_turn(WORKING)
 
     def report(self, facts: Mapping[str, Fact | None]) -> None:
         self._worker.facts.report(facts)

@@ -155,9 +155,9 @@ class Worker:
 
     # -- those that live here, too ------------------------------------------------------
 
-    def waits(self) -> None:
-        """A producer is at a turn of a wait for its source."""
-        self.member.shared.set_state(IDLE, time.monotonic_ns())
+    def at_turn(self, state: int) -> None:
+        """The stage is at a turn of a wait (IDLE), or of work that gives no frame (WORKING)."""
+        self.member.shared.set_state(state, time.monotonic_ns())
         self.facts.catch_up()
         if self.guests and threading.get_ident() == self._thread:
             self._attend_guests()

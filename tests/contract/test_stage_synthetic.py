@@ -93,6 +93,19 @@ def test_frames_do_not_come_before_their_time() -> None:
     assert seen[0].meta == {"fps": 100}
 
 
+def test_while_it_waits_for_the_time_of_a_frame_it_says_so() -> None:
+    class Enough(LocalContext):
+        def waiting(self) -> None:
+            self.stopping = True
+
+    stage = Synthetic(size=(32, 16), fps=0.001)
+    context = Enough("cam")
+    stage.bind(context)
+    stage.open()
+    assert [frame.seq for frame in stage.frames()] == [0]
+    assert context.stopping
+
+
 def test_stopping_ends_an_endless_stream_that_waits() -> None:
     stage = Synthetic(size=(16, 16), fps=0.001)
     context = LocalContext("cam")

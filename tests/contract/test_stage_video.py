@@ -426,3 +426,30 @@ def test_D11_open_says_what_is_wrong_in_one_line(
 def test_D11_a_size_beyond_bounds_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match="20000x20"):
         play(Video(url=str(clip(tmp_path / "a.mp4")), size=(20000, 20)))
+
+
+class Counting(LocalContext):
+    """Counts how often it is told that the work goes on."""
+
+    turns = 0
+
+    def getting_on(self) -> None:
+        self.turns += 1
+
+
+@pytest.mark.parametrize(
+    ("options", "first_seq", "given"),
+    [({}, 7, 3), ({"start": 0.2}, 0, 5), ({"fps": 5}, 0, 2)],
+    ids=["after a restart", "start", "fps"],
+)
+def test_what_is_decoded_and_left_out_is_no_hang(
+    tmp_path: Path, options: dict[str, Any], first_seq: int, given: int
+) -> None:
+    stage = Video(url=str(clip(tmp_path / "a.mp4", 10)), **options)
+    context = Counting("cam")
+    context.first_seq = first_seq
+    stage.bind(context)
+    stage.open()
+    assert len(list(stage.frames())) == given
+    assert context.turns == 10 - given
+    stage.close()

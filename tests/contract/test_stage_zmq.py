@@ -162,6 +162,22 @@ def test_where_nobody_pulls_each_frame_fails_and_nothing_waits_for_ever() -> Non
     assert [e.reason for e in done.errors if isinstance(e, FrameError)] == ["link_lost"] * 3
 
 
+def test_a_long_wait_for_somebody_is_no_hang() -> None:
+    class SaysSo(Exception):
+        pass
+
+    class Told(LocalContext):
+        def waiting(self) -> None:
+            raise SaysSo
+
+    stage = ZmqOut(address=free_address(), timeout=3600.0)
+    stage.bind(Told("out"))
+    stage.open()
+    with pytest.raises(SaysSo):
+        stage.consume(frames(1)[0])
+    stage.close()
+
+
 def test_pub_waits_for_nobody(tmp_path: Path) -> None:
     done = run_stage(ZmqOut(address=f"ipc://{tmp_path}/out", mode="pub"), frames(50))
     assert done.errors == []
