@@ -255,6 +255,7 @@ class Video(Producer):
 
     def _file(self, path: Path) -> Any:
         """The container of a local file."""
+        # Of three or more, FFmpeg keeps errors of a file's last packets to itself: none is counted.
         threads = self.threads or (1 if self.pace else 2)
         return open_file(path, self._stills, self._hardware, threads)
 
@@ -371,7 +372,9 @@ class Video(Producer):
             pixels = np.rot90(plane(packed, 0, 3), turns)
             return Image(self._copy(pixels), target)
         even, matrix, full_range = planar(picture, width, height, target)
-        planes = [np.rot90(plane(even, i), turns) for i in range(3 if target == "i420" else 1)]
+        planes = [plane(even, i) for i in range(3 if target == "i420" else 1)]
+        if turns:
+            planes = [np.rot90(pixels, turns) for pixels in planes]
         if target == "gray":
             return Image(self._copy(planes[0]), target, matrix, full_range)
         height, width = planes[0].shape

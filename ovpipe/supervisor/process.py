@@ -33,6 +33,8 @@ _ENVIRONMENT = {
     "CI": "true",
     # FFmpeg, OpenCV and OpenVINO would each start a thread per core and more to spin on.
     "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENCV_THREAD_POOL_ACTIVE_WAIT_MAIN": "0",
+    "OPENCV_THREAD_POOL_ACTIVE_WAIT_WORKER": "0",
 }
 
 
