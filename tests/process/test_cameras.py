@@ -74,13 +74,13 @@ class Yard:
     def count(self, name, text):
         return said(self.process).count(f"cam/{name}: camera {text}")
 
-    def end(self):
-        """A clean drain, whatever the cameras do just now."""
+    def end(self, restarted=()):
+        """A clean drain, whatever the cameras do just now. `restarted`: workers that were, once."""
         self.process.send_signal(signal.SIGINT)
         ended = self.runs.finish(self.process).balanced()
         assert ended.code == 0, ended.err
         assert "Traceback" not in ended.err
-        assert {stage["restarts"] for stage in ended.stages.values()} == {0}
+        assert {n for n, stage in ended.stages.items() if stage["restarts"]} == set(restarted)
         return ended
 
     def untouched(self, name, ended):
@@ -123,7 +123,10 @@ def test_D01_a_server_that_dies_or_falls_silent(ovpipe_run, tmp_path, servers, h
             bad.process.send_signal(signal.SIGCONT)
         yard.more("bad")
         fds = fds or held()  # some are opened when they are first needed
-    wait_for(lambda: held() == fds, f"no more descriptors than after the first time: {fds}")
+    wait_for(
+        lambda: all(count <= fds[pid] for pid, count in held().items()),
+        f"no more descriptors than after the first time: {fds}",
+    )
     assert set(workers_of(yard.process.pid)) == workers, "a restart was used"
     ended = rows(yard.end())
     yard.untouched("good", ended)
@@ -222,7 +225,7 @@ def test_a_read_that_never_returns_is_ended_from_outside(ovpipe_run, tmp_path, s
     yard.until("bad", "stalled: no frame for 0.5 s")
     wait_for(lambda: len(yard.came("bad")) > 10, "frames of the one that was killed")
     yard.more("good")
-    ended = rows(yard.end())
+    ended = rows(yard.end(restarted=["cam/bad"]))
     assert "stage 'cam/bad' hangs: no progress for 5 s while idle" in ended.err
     assert ended.err.count("restart 1/5") == 1
     assert yard.came("bad")[:11] == [*range(10), 0]

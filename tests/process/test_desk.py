@@ -218,6 +218,7 @@ GARBAGE = [
 
 def test_garbage_is_hung_up_on_and_not_felt(ovpipe_run, begin):
     process, contact = begin({"src": ENDLESS, "sink": SINK})
+    assert contact.peek("src").stream == "src"  # by now it has all that it needs
     before = psutil.Process(process.pid).num_fds()
     for words in GARBAGE:
         with connect(contact) as channel:
@@ -296,7 +297,9 @@ def test_who_follows_is_told_everything_from_then_on(ovpipe_run, begin):
     assert next(lines).text == "stage 'sink' is to be restarted, as asked for"
     assert "stage 'sink' is back after" in next(lines).text
     contact.drain()
-    assert list(lines) == []
+    assert [line.text for line in lines] == [
+        "draining, as asked for: what is in flight is finished"
+    ]
     assert ovpipe_run.finish(process).balanced().code == 0
     with pytest.raises(PipelineClosed):
         next(contact.logs())
