@@ -296,7 +296,9 @@ def test_who_follows_is_told_everything_from_then_on(ovpipe_run, begin):
     assert next(lines).text == "stage 'sink' is to be restarted, as asked for"
     assert "stage 'sink' is back after" in next(lines).text
     contact.drain()
-    assert list(lines) == []
+    assert [line.text for line in lines] == [
+        "draining, as asked for: what is in flight is finished"
+    ]
     assert ovpipe_run.finish(process).balanced().code == 0
     with pytest.raises(PipelineClosed):
         next(contact.logs())
