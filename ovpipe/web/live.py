@@ -55,6 +55,7 @@ class Feed:
     def __init__(self) -> None:
         self.viewers = 0
         self.picture: Picture | None = None
+        self._over = False
         self._news = asyncio.Condition()
 
     async def show(self, picture: Picture) -> None:
@@ -63,10 +64,18 @@ class Feed:
             self.picture = picture
             self._news.notify_all()
 
+    async def end(self) -> None:
+        """There will be no more."""
+        async with self._news:
+            self._over = True
+            self._news.notify_all()
+
     async def after(self, number: int) -> Picture:
-        """The newest picture, once there is one after that number."""
+        """The newest picture, once there is one after that number. Raises EOFError at the end."""
         async with self._news:
             while self.picture is None or self.picture.number <= number:
+                if self._over:
+                    raise EOFError("no more pictures")
                 await self._news.wait()
             return self.picture
 
@@ -108,16 +117,19 @@ class Live:
 
     async def _take_on(self, edge: int, stream: str, feed: Feed) -> None:
         painter, number = Painter(), 0
-        while True:
-            began = self._clock()
-            try:
-                picture = await self._taken(painter, edge, stream, number)
-            except (TimeoutError, OSError, OvpipeError):  # no frames, or no run: there may be again
-                await asyncio.sleep(_PAUSE_S)
-                continue
-            number += 1
-            await feed.show(picture)
-            await asyncio.sleep(max(0.0, began + 1 / PER_S - self._clock()))
+        try:
+            while True:
+                began = self._clock()
+                try:
+                    picture = await self._taken(painter, edge, stream, number)
+                except (TimeoutError, OSError, OvpipeError):  # no frames now, or no run
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                number += 1
+                await feed.show(picture)
+                await asyncio.sleep(max(0.0, began + 1 / PER_S - self._clock()))
+        finally:
+            await feed.end()  # of a fault of ours, too: who watches must not wait for ever
 
     async def look(self, edge: int, stream: str) -> Picture:
         """The picture of now; that of a feed where one is running.

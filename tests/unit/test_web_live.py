@@ -21,12 +21,15 @@ class Source:
         self.asked = []
         self.image = Image(np.zeros((16, 16, 3), np.uint8))
         self.fails = 0
+        self.error = None
         self.gate = threading.Event()
         self.gate.set()
 
     def __call__(self, edge, stream):
         self.gate.wait(30)
         self.asked.append((edge, stream))
+        if self.error is not None:
+            raise self.error
         if self.fails:
             self.fails -= 1
             raise PipelineClosed("the run has ended")
@@ -215,3 +218,12 @@ async def test_one_too_many_is_told(live, source):
         scope = {"type": "http", "method": "GET", "headers": []}
         await _Motion(live, 0, "a")(scope, browser.receive, browser.send)
     assert browser.messages[0]["status"] == 503
+
+
+@runs
+async def test_a_fault_of_ours_ends_the_picture(live, source):
+    source.error = ZeroDivisionError("ours")
+    async with live.watching(0, "a") as feed:
+        with pytest.raises(EOFError):
+            await feed.after(-1)
+    assert live.viewers == 0
