@@ -28,10 +28,8 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-# Tests with processes of their own that are timed by what happens run one after the other.
 unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/process
-	$(BIN)/python -m pytest tests/process
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 chaos: $(VENV)/.installed-dev  ## a minute of workers killed at random, every frame accounted for
 	$(BIN)/python -m ovpipe.testing.chaos --minutes 1 --seed 1
