@@ -18,7 +18,7 @@ A table has a line per minute:
     MB         resident memory of all processes of the run at the end of it, its shared pages
                counted for each
 
-and at the end: the slope of memory from the first minute on (least squares), the ledger
+and at the end: the slope of memory in each half of the run (least squares), the ledger
 (claimed = delivered + dropped + failed + in flight for each edge and stream; what was delivered
 at the last edge must be what the consumer noted), and whether each of these holds, which is also
 the exit code:
@@ -26,7 +26,8 @@ the exit code:
     fair    few/most over the whole run is at least 0.9 (not with --overload)
     fresh   the p95 of the age is within `max_age` in every minute; with --overload, the greatest
             but for 20 ms
-    flat    memory grows by less than 1 MB a minute, known from three minutes on
+    flat    memory grows by less than 1 MB a minute in the second half, when what is made once, at
+            its first use, has been made; known from three minutes on
     exact   the ledger agrees
 """
 
@@ -224,8 +225,9 @@ def verdict(given: argparse.Namespace, result: dict[str, Any]) -> dict[str, bool
         + sum(row["failed"].values()) + row["in_flight"]
     ]  # fmt: skip
     arrived = sum(row["delivered"] for row in ledger if row["target"] == "ages")
-    warm = [point for point in result["memory"] if point[0] >= min(1.0, given.minutes / 2)]
-    growth = slope(warm)
+    middle = given.minutes / 2
+    early = slope([point for point in result["memory"] if point[0] < middle])
+    growth = slope([point for point in result["memory"] if point[0] >= middle])
     limit = given.max_age * 1e3
     worst = max(line["max"] for line in result["minutes"])
     p95 = max(line["p95"] for line in result["minutes"])
@@ -243,8 +245,8 @@ def verdict(given: argparse.Namespace, result: dict[str, Any]) -> dict[str, bool
                 name = f"{row['target']}: {reason}"
                 into[name] = into.get(name, 0) + count
     print(
-        f"  memory {growth:+.2f} MB a minute; ledger: {len(ledger)} rows, {len(apart)} do not add "
-        f"up, {arrived} delivered at the end, {result['noted']} noted"
+        f"  memory {early:+.2f} and {growth:+.2f} MB a minute; ledger: {len(ledger)} rows, "
+        f"{len(apart)} do not add up, {arrived} delivered at the end, {result['noted']} noted"
     )
     print(f"  dropped {dropped or 'none'}, failed {failed or 'none'}")
     print("  " + ", ".join(f"{name} {'yes' if ok else 'NO'}" for name, ok in holds.items()))
