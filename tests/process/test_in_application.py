@@ -55,7 +55,11 @@ def test_a_graph_of_everything_runs_without_a_process(tmp_path):
         two={"kind": S + "tag", "run": {"replicas": 2}, "inputs": "src"},
         keep={"kind": S + "Keep", "inputs": "two"},
         fresh={"kind": S + "Fresh", "inputs": "two", "run": {"restart": "never"}},
-        both={"kind": "join", "inputs": ["keep", "fresh"], "timeout": "1m"},  # on a busy machine, too
+        both={
+            "kind": "join",
+            "inputs": ["keep", "fresh"],
+            "timeout": "1m",
+        },  # on a busy machine, too
         sink={"kind": S + "Check", "inputs": "both", "path": str(tmp_path / "s"), "run": INLINE},
     )
     reader = made.read("fresh", when_full="block")
