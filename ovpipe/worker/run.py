@@ -419,8 +419,9 @@ class Worker:
         # With frames at hand that there is no room for, it waits for its own work, not for frames.
         at_hand = bool(self.mail)
         message = self.mail.next(timeout_ms, starving)
-        self._words[self._me + (W_BUSY_NS if at_hand else W_IDLE_NS)] += time.monotonic_ns() - began
-        self._sweep.waited(message is not None or not idle)
+        now = time.monotonic_ns()
+        self._words[self._me + (W_BUSY_NS if at_hand else W_IDLE_NS)] += now - began
+        self._sweep.waited(message is not None or not idle, now)
         return message
 
     def _look_up(self) -> None:
