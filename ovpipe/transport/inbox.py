@@ -60,8 +60,10 @@ class Inbox:
         if self._nudged:
             data = NUDGE
         else:
-            with contextlib.suppress(zmq.Again):
+            try:
                 data = self._pull.recv()
+            except zmq.Again:
+                pass
         self._asleep = False
         if data == NUDGE:  # whoever gets it looks at everything: it stands for all until now
             self._nudged = False
