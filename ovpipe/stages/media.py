@@ -24,11 +24,14 @@ from numpy.typing import NDArray
 from ovpipe.errors import MissingExtra, PreflightError
 from ovpipe.frame import ImageFormat, Matrix
 from ovpipe.stages.address import SPARE_S
+from ovpipe.stages.swallowed import ONE_EACH, Swallowed
 
 STILLS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_SIDE = 16384
 MAX_PIXELS = 256 * 2**20
 _PLAYLISTS = {"hls", "dash", "concat", "sdp"}  # may wait for ever for more to be named
+_FRAME_THREADS = 4
+_TELLING_FRAME_THREADS = 2  # of more, FFmpeg tells of all errors but those of the last packets
 _NOT_VIDEO = {"tty"}  # FFmpeg would draw any text file as a terminal
 _MAX_DEMUX_ERRORS = 5
 _MAX_IMAGE_FILE_BYTES = 4 * MAX_PIXELS
@@ -38,10 +41,10 @@ _NS = 10**9
 _PTS_LIMIT = 2**62
 
 
-def open_file(path: Path, still: bool, hardware: Any = None, threads: int = 1) -> Any:
+def open_file(path: Path, still: bool, hardware: Any = None, threads: int = 0) -> Any:
     """An av container of a file, with video to decode. PreflightError where it has none.
 
-    `threads`: that decode a frame each.
+    `threads`: that decode a frame each; 0: as many as are of use, and tell of all that is damaged.
     """
     av = library()
     try:
@@ -79,7 +82,7 @@ def open_address(shown: str, how: dict[str, Any], timeout_s: float, hardware: An
     limits = (timeout_s, timeout_s + SPARE_S)  # to open, to read
     container = av.open(**how, timeout=limits, hwaccel=hardware, **_tolerant(av))
     with _closed_on_error(container):
-        context = _video(container, f"'{shown}'", 2)
+        context = _video(container, f"'{shown}'", 2, "SLICE")
         if (context.width, context.height) != (0, 0):  # else known with the first key frame
             check_size(f"'{shown}'", context.width, context.height)
     return container
@@ -100,7 +103,7 @@ def _closed_on_error(container: Any) -> Iterator[None]:
         raise
 
 
-def _video(container: Any, what: str, threads: int, each: str = "SLICE") -> Any:
+def _video(container: Any, what: str, threads: int, each: str) -> Any:
     """The codec context of the container's first video stream, made ready."""
     if not container.streams.video:
         raise PreflightError(f"no video stream in {what}; give a video or an image")
@@ -111,7 +114,10 @@ def _video(container: Any, what: str, threads: int, each: str = "SLICE") -> Any:
             f"no decoder for the video in {what}; convert it, to H.264 for example"
         )
     # Threads per slice cost nothing where there are no slices. Threads per frame keep each back for
-    # as many frames as there are threads, and cost some more CPU: for files alone.
+    # as many frames as there are threads, and cost some more CPU: for files alone. They wait for
+    # each other, so it takes more of them than cores to keep those busy.
+    if not threads:
+        threads = _FRAME_THREADS if context.name in ONE_EACH else _TELLING_FRAME_THREADS
     stream.thread_type = "SLICE" if threads == 1 else each
     context.thread_count = threads
     context.options = {"max_pixels": str(MAX_PIXELS)}
@@ -130,11 +136,15 @@ def pictures(
     `tap`: given each packet before it is decoded.
 
     Each packet that cannot be decoded is counted, and the rest goes on; a demuxer that fails
-    several times on end has ended. Not `patient`: a demuxer's error is raised.
+    several times on end has ended. Not `patient`: a demuxer's error is raised, and what the decoder
+    leaves out without a word is no loss.
     """
     errors = library().error.FFmpegError
     stream = container.streams.video[0]
-    packets, end, failures, demux_failures = 0, 0.0, 0, 0
+    context = stream.codec_context
+    whole = patient and context.skip_frame == "DEFAULT"
+    balance = Swallowed(context.name if whole else "", context.thread_count)
+    packets, end, failures, demux_failures = 0, 0, 0, 0
     demuxer = container.demux(stream)
     while not stopping():
         try:
@@ -154,19 +164,25 @@ def pictures(
         demux_failures = 0
         if packet.size:
             packets += 1
+            balance.packet(packet)
             if tap is not None:
                 tap(packet)
-            if packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * stream.time_base))
+            pts = packet.pts
+            if pts is not None:
+                end = max(end, pts + (packet.duration or 0))
+        else:
+            balance.ending()
         try:
             decoded = packet.decode()
         except errors:
             failures += 1
+            balance.error()
             count_error()
             continue
         for picture in decoded:
             if stopping():
                 return
+            balance.picture(picture)
             if within_bounds(picture.width, picture.height):
                 yield picture
             else:
@@ -174,7 +190,10 @@ def pictures(
                 count_error()
     else:
         return
-    if not failures and ends_early(container, stream, packets, end):
+    for _ in range(balance.count):
+        failures += 1
+        count_error()
+    if not failures and ends_early(container, stream, packets, float(end * stream.time_base)):
         count_error()
 
 
@@ -268,12 +287,11 @@ def planar(picture: Any, width: int, height: int, target: ImageFormat) -> tuple[
     return planar, matrix, full
 
 
-def plane(picture: Any, index: int, channels: int = 1) -> NDArray[np.uint8]:
-    """A view of one plane without the padding at the end of its rows."""
-    plane = picture.planes[index]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-    pixels = rows[: plane.height, : plane.width * channels]
-    return pixels.reshape(plane.height, plane.width, channels) if channels > 1 else pixels
+def plane(plane: Any, channels: int = 1) -> NDArray[np.uint8]:
+    """A view of a plane of a picture without the padding at the end of its rows."""
+    width, height, line = plane.width, plane.height, plane.line_size
+    pixels = np.ndarray((height, width * channels), np.uint8, plane, 0, (line, 1))
+    return pixels.reshape(height, width, channels) if channels > 1 else pixels
 
 
 def nanoseconds(pts: int, base: Fraction) -> int | None:

@@ -2,7 +2,8 @@
 
 Law: every frame that leaves holds exactly the picture's pixels in a shape that fits them, in the
 order of decoding. What cannot be decoded is counted as `decode_error`, once a packet (or image),
-once more where a file ends before its time, and the rest goes on. Of a file, only what can be
+once more where a file ends before its time, and the rest goes on; so are packets that a decoder
+leaves out without a word (`ovpipe.stages.swallowed`). Of a file, only what can be
 known before the first frame (no such file, no video in it, a size beyond bounds) ends the run; a
 live source that is away, silent or refuses the password never does (`ovpipe.stages.watch`). A
 successor decodes what came before a file's first frame again and leaves it out, so that it goes on
@@ -17,7 +18,8 @@ BT.601, as swscale reads it. Pictures are turned upright as the file says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import field
 from functools import partial
 from pathlib import Path
@@ -31,6 +33,7 @@ from ovpipe.errors import PreflightError
 from ovpipe.frame import Frame, Image, ImageFormat
 from ovpipe.options import Duration, Size
 from ovpipe.stages.address import Address, Transport, address, how_to_open, local_path
+from ovpipe.stages.ahead import Ahead
 from ovpipe.stages.base import Producer
 from ovpipe.stages.camera import Timing
 from ovpipe.stages.feed import Feed, Picture
@@ -80,7 +83,7 @@ class Video(Producer):
     )
     hwaccel: Annotated[str, "decode with hardware: auto, cuda, vaapi, qsv ...; or none"] = "none"
     threads: Annotated[
-        int, Ge(0), Le(16), "that decode a file, a frame each; 0: two, or one with `pace`"
+        int, Ge(0), Le(16), "that decode a file, a frame each; 0: two or four, or one with `pace`"
     ] = 0
     keyframes: Annotated[bool, "decode key frames only"] = False
     packets: Annotated[bool, "give the compressed packets along, for `record: original`"] = False
@@ -255,9 +258,7 @@ class Video(Producer):
 
     def _file(self, path: Path) -> Any:
         """The container of a local file."""
-        # Of three or more, FFmpeg keeps errors of a file's last packets to itself: none is counted.
-        threads = self.threads or (1 if self.pace else 2)
-        return open_file(path, self._stills, self._hardware, threads)
+        return open_file(path, self._stills, self._hardware, self.threads or int(self.pace))
 
     def _frames_of(self, path: Path | None) -> Iterator[Frame | None]:
         """Frames of a file, or of the address where there is none; None: one that is left out."""
@@ -357,7 +358,17 @@ class Video(Producer):
         return due
 
     def _pictures(self, container: Any, tap: Tap | None = None) -> Iterator[Any]:
-        return pictures(container, lambda: self.context.stopping, self._lost, tap=tap)
+        """Decoded pictures; to be closed before the container is."""
+        if self._stills or self.pace or tap is not None:
+            yield from pictures(container, lambda: self.context.stopping, self._lost, tap=tap)
+            return
+        context = self.context
+
+        def decode(closing: Callable[[], bool], lost: Callable[[], None]) -> Iterator[Any]:
+            return pictures(container, lambda: closing() or context.stopping, lost)
+
+        with closing(Ahead(decode, self._lost)) as ahead:
+            yield from ahead
 
     def _image(self, picture: Any) -> Image:
         """The decoder's picture in a loaned array, in our format, size and orientation."""
@@ -369,10 +380,10 @@ class Video(Producer):
         target: ImageFormat = "bgr" if odd else self.format
         if target in ("bgr", "rgb"):
             packed = picture.reformat(width, height, f"{target}24", threads=1)
-            pixels = np.rot90(plane(packed, 0, 3), turns)
+            pixels = np.rot90(plane(packed.planes[0], 3), turns)
             return Image(self._copy(pixels), target)
         even, matrix, full_range = planar(picture, width, height, target)
-        planes = [plane(even, i) for i in range(3 if target == "i420" else 1)]
+        planes = [plane(p) for p in even.planes[: 3 if target == "i420" else 1]]
         if turns:
             planes = [np.rot90(pixels, turns) for pixels in planes]
         if target == "gray":

@@ -280,50 +280,7 @@ def test_names_that_are_not_utf8_and_file_urls(tmp_path: Path) -> None:
         assert indices(Video(url=url)) == ALL
 
 
-# -- damage ---------------------------------------------------------------------------------
-
-
-def test_D08_a_damaged_packet_is_counted_and_the_rest_goes_on(tmp_path: Path, capfd: Any) -> None:
-    path = clip(tmp_path / "a.mp4", frames=40, options={"movflags": "faststart"})
-    with av.open(str(path)) as container:
-        spoiled = [p for p in container.demux(video=0) if p.size][12]
-    data = bytearray(path.read_bytes())
-    data[spoiled.pos : spoiled.pos + spoiled.size] = b"\xff" * spoiled.size
-    path.write_bytes(data)
-    stage = Video(url=str(path))
-    frames = play(stage)
-    assert failed(stage) == {"decode_error": 1}
-    assert len(frames) == 39
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("name", "codec", "options"),
-    [
-        ("a.mp4", "libx264", {"movflags": "faststart"}),
-        ("a.mp4", "libx264", {"movflags": "frag_keyframe+empty_moov+default_base_moof"}),
-        ("a.mkv", "libx264", {}),
-        ("a.avi", "mpeg4", {}),
-    ],
-)
-def test_D08_a_truncated_file_gives_what_it_has_and_one_error(
-    tmp_path: Path, name: str, codec: str, options: dict[str, str]
-) -> None:
-    path = clip(tmp_path / name, frames=40, codec=codec, options=options)
-    with av.open(str(path)) as container:
-        last = [packet for packet in container.demux(video=0) if packet.size][20]
-    path.write_bytes(path.read_bytes()[: last.pos + last.size // 2])
-    stage = Video(url=str(path))
-    found = indices(stage)
-    assert found == list(range(len(found)))
-    assert 10 <= len(found) <= 21
-    assert failed(stage) == {"decode_error": 1}
-
-
-def test_D08_real_damage() -> None:
-    stage = Video(url=str(need("videos/odd/movie-hello.ogg")))
-    assert len(play(stage)) == 242
-    assert failed(stage) == {"decode_error": 7}
+# -- real ones ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
