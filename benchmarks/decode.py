@@ -1,15 +1,15 @@
 """What decoding costs in a pipeline of processes, beside one process that does the same work.
 
     python benchmarks/decode.py --model FILE [--footage VIDEO] [--frames 900] [--rounds 5]
-                                [--python-ms 0,5] [--preprocess planes] [--placement process]
-                                [--threads N] [--json FILE]
+                                [--python-ms 0,5] [--preprocess planes] [--end process]
+                                [--replicas 1] [--threads N] [--mbit 8] [--grain 9] [--json FILE]
 
 A 1080p H.264 file goes through a light model, and nothing is done with the answers. Three sides
 take turns, `--rounds` times, each time as fast as it goes:
 
     ovpipe  video -> infer -> consumer: three processes and a supervisor; the slots hold the picture
-            as it was decoded, 1920x1080; with `--placement inline` the consumer lives in the
-            process of infer
+            as it was decoded, 1920x1080; with `--end inline` the consumer lives in the process of
+            infer, with `--end none` there is none, with `--replicas 2` there are two of it
     thread  one process, as one would write it with care: PyAV in a thread of its own
             (threads of the decoder: as FFmpeg likes best), resized and turned into BGR by swscale
             at once, a queue with room for four, openvino.AsyncInferQueue, whose callback copies the
@@ -20,14 +20,18 @@ ovpipe is compared with the faster one of those two. All have the same model wit
 conversion in its graph (u8 to f32, layout), the hint THROUGHPUT and the number of requests that
 OpenVINO calls optimal (ovpipe one more, as is its habit). The clip is made once per run:
 `--footage` scaled up with grain on it, or moving patterns with grain, 300 frames at about 8 Mbit/s
-by libx264; it is played again and again. `--threads 3` decodes with so many on all sides, a frame
-each; by itself, ovpipe takes two, and FFmpeg one more than there are cores.
+by libx264; it is played again and again. With `--grain 0 --mbit 1` it is what a camera gives that
+does not move and has light enough: a third of the work for the decoder. `--threads 3` decodes with
+so many on all sides, a frame each; by itself, ovpipe takes two, and FFmpeg one more than there are
+cores.
 
 With `--python-ms 5` whoever takes the answers works on each for that long in pure Python (a loop
-whose length is measured once, for all sides): a stage of ours has an interpreter of its own, a
-thread shares one with all others.
+whose length is measured once, for all sides): a stage of ours has an interpreter of its own, or one
+for each of its replicas; a thread shares one with all others. That can be worth nothing where
+decoding alone keeps all cores busy: what then counts is CPU per frame.
 
-    frames/s  counted by the last in line, the first tenth left out
+    frames/s  counted where the answers come out of infer, or by who takes them in one process; the
+              first tenth is left out
     CPU ms    per frame over the same frames: user and system time of all processes of the side
     split     of ovpipe's: `decode` is the decoder and all its threads, `copy` from the decoder's
               planes into the slot, `convert` resizing and colour into the model's input, `infer`
@@ -61,26 +65,28 @@ CLIP_FRAMES = 300
 WIDTH, HEIGHT = 1920, 1080
 IN_FLIGHT = 50
 """More frames than can be under way."""
+GRAINS = 8
 SIDES = ("ovpipe", "thread", "callback")
 PARTS = ("decode", "copy", "convert", "infer", "source", "stage")
 
 
-def make_clip(path: Path, footage: str) -> None:
-    """300 frames of 1080p with grain, as a camera of that size gives them."""
+def make_clip(path: Path, footage: str, mbit: float, amplitude: int) -> None:
+    """300 frames of 1080p, with grain of so many levels, as a camera of that size gives them."""
     import av
     import numpy as np
 
     random = np.random.default_rng(1)
-    grain = random.integers(-9, 10, (8, HEIGHT, WIDTH), np.int16)
+    size = GRAINS, HEIGHT, WIDTH
+    grain = random.integers(-amplitude, amplitude + 1, size, np.int16)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.bit_rate = 8_000_000
+        stream.bit_rate = round(mbit * 1e6)
         made = 0
         while made < CLIP_FRAMES:
             for planes in scenes(footage):
                 luma = planes[:HEIGHT]
-                luma[:] = np.clip(luma + grain[made % len(grain)], 16, 235)
+                luma[:] = np.clip(luma + grain[made % GRAINS], 16, 235)
                 for packet in stream.encode(av.VideoFrame.from_ndarray(planes, "yuv420p")):
                     container.mux(packet)
                 made += 1
@@ -163,21 +169,23 @@ def pipeline(job: dict[str, Any]) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         common = {"skip": job["frames"] // 10, "count": job["frames"]}
-        paths = {name: str(Path(folder, name)) for name in ("film", "infer", "end")}
+        paths = {name: str(Path(folder, name)) for name in ("film", "infer")}
         pipe = ovpipe.Pipeline("decode", folder=HERE)
         film = {"url": job["clip"], "loop": True, "threads": job["threads"], **common}
         film["report"] = paths["film"]
         pipe.add("film", "decode_stages:Film", film)
         infer = {"model": job["model"], "decode": "raw", "preprocess": job["preprocess"]}
         pipe.add("infer", "decode_stages:Infer", {**infer, "report": paths["infer"], **common})
-        inline = {"placement": "inline"} if job["placement"] == "inline" else None
-        end = {"loops": job["loops"], "report": paths["end"], **common}
-        pipe.add("end", "decode_stages:End", end, run=inline)
+        if job["end"] != "none":
+            run = {"placement": job["end"], "replicas": job["replicas"]}
+            pipe.add("end", "decode_stages:End", {"loops": job["loops"]}, run=run)
         with pipe:
             pipe.run()
-        film, infer, end = (json.loads(Path(p).read_text()) for p in paths.values())
+        film, infer = (json.loads(Path(p).read_text()) for p in paths.values())
+    figures = {name: infer.pop(name) for name in ("rate", "cpu_ms")}
     parts = {**film, **infer}
-    return {**end, **{p: parts[p] for p in PARTS}, "rest": end["cpu_ms"] - sum(parts.values())}
+    figures["rest"] = figures["cpu_ms"] - sum(parts.values())
+    return {**figures, **{p: parts[p] for p in PARTS}}
 
 
 # -- one process ------------------------------------------------------------------------------
@@ -289,9 +297,11 @@ def main() -> None:
     parser.add_argument("--python-ms", default="0,5", help="of pure Python per frame, one or more")
     parser.add_argument("--threads", type=int, default=0, help="of both decoders; 0: their habit")
     parser.add_argument("--preprocess", default="planes", help="of the infer stage: host, planes")
-    parser.add_argument(
-        "--placement", choices=["process", "inline"], default="process", help="of the consumer"
-    )
+    parser.add_argument("--end", choices=["process", "inline", "none"], default="process",
+                        help="who takes ovpipe's answers")  # fmt: skip
+    parser.add_argument("--replicas", type=int, default=1, help="of that consumer")
+    parser.add_argument("--mbit", type=float, default=8, help="Mbit/s of the clip")
+    parser.add_argument("--grain", type=int, default=9, help="levels of grain in the clip")
     parser.add_argument("--json", help="write the figures to this file")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--job", help=argparse.SUPPRESS)
@@ -306,13 +316,15 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder, "clip.mp4")
-        make_clip(clip, given.footage)
+        make_clip(clip, given.footage, given.mbit, given.grain)
         rate = clip.stat().st_size * 8 * 25 / CLIP_FRAMES / 1e6
         print(f"clip: {WIDTH}x{HEIGHT}, {CLIP_FRAMES} frames, {rate:.1f} Mbit/s at 25 frames/s")
         job = {"clip": str(clip), "model": given.model, "frames": given.frames,
-               "preprocess": given.preprocess, "placement": given.placement,
+               "preprocess": given.preprocess, "end": given.end, "replicas": given.replicas,
                "threads": given.threads}  # fmt: skip
         for ms in (float(m) for m in given.python_ms.split(",")):
+            if ms and given.end == "none":
+                parser.error("with --end none nobody works on the answers; add --python-ms 0")
             print(f"{Path(given.model).stem}, {ms:g} ms of Python per frame")
             results[f"{ms:g}"] = compare({**job, "loops": loops_for(ms)}, given.rounds)
             show(results[f"{ms:g}"])

@@ -83,7 +83,7 @@ class Infer(InferStage):
 
     def open(self):
         super().open()
-        self.spent, self.seen = Spent(), 0
+        self.spent, self.seen, self.tally = Spent(), 0, Tally(self.count)
         self._feed.take = self.spent.timed("convert", self._feed.take)
         self._runner.start = self.spent.timed("infer", self._runner.start)
 
@@ -93,25 +93,20 @@ class Infer(InferStage):
             self.spent.restart()
         return super().submit(frame, done)
 
+    def _finish(self, job):
+        self.tally.frame()
+        return super()._finish(job)
+
     def close(self):
         figures = self.spent.ms(self.count - self.skip, "infer", "stage")
-        Path(self.report).write_text(json.dumps(figures))
+        Path(self.report).write_text(json.dumps({**figures, **self.tally.figures}))
         super().close()
 
 
 class End(ovpipe.Consumer):
     """Takes the answers, and works on each in Python for so many turns."""
 
-    report: str
-    skip: int
-    count: int
     loops: int = 0
-
-    def open(self):
-        self.tally = Tally(self.count)
 
     def consume(self, frame):
         spin(self.loops)
-        self.tally.frame()
-        if self.tally.frames == self.count:
-            Path(self.report).write_text(json.dumps(self.tally.figures))
