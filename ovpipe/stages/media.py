@@ -31,6 +31,7 @@ MAX_SIDE = 16384
 MAX_PIXELS = 256 * 2**20
 _PLAYLISTS = {"hls", "dash", "concat", "sdp"}  # may wait for ever for more to be named
 _FRAME_THREADS = 4
+_MANY_PIXELS = 2**25  # 8K; each thread has a picture of its own
 _TELLING_FRAME_THREADS = 2  # of more, FFmpeg tells of all errors but those of the last packets
 _NOT_VIDEO = {"tty"}  # FFmpeg would draw any text file as a terminal
 _MAX_DEMUX_ERRORS = 5
@@ -117,7 +118,8 @@ def _video(container: Any, what: str, threads: int, each: str) -> Any:
     # as many frames as there are threads, and cost some more CPU: for files alone. They wait for
     # each other, so it takes more of them than cores to keep those busy.
     if not threads:
-        threads = _FRAME_THREADS if context.name in ONE_EACH else _TELLING_FRAME_THREADS
+        many = context.name in ONE_EACH and context.width * context.height <= _MANY_PIXELS
+        threads = _FRAME_THREADS if many else _TELLING_FRAME_THREADS
     stream.thread_type = "SLICE" if threads == 1 else each
     context.thread_count = threads
     context.options = {"max_pixels": str(MAX_PIXELS)}
