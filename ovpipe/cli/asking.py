@@ -55,7 +55,7 @@ def peek(
         _need_drawing()
     contact = Contact(find(which).folder)
     try:
-        frame = contact.peek(edge, stream, timeout_s=timeout)
+        frame = contact.peek(edge, stream, timeout=timeout)
     except (TimeoutError, PipelineClosed) as error:
         raise click.ClickException(str(error)) from None
     if png is not None:

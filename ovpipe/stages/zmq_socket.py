@@ -2,8 +2,9 @@
 
 Law: nobody but processes of this machine reaches a socket that is bound here, unless the user says
 `allow_remote`, or gives keys: then a peer needs a key of its own that is on the list `allow`, since
-CURVE alone would let every stranger in. What waits in a socket is bounded. No key is ever
-shown. An ipc socket is its owner's alone.
+CURVE alone would let every stranger in. What waits in a socket is bounded, in messages and in the
+bytes of a part, and so is what is taken out of it; but ZeroMQ holds all parts of a message until
+the last has come, be they ever so many. No key is ever shown. An ipc socket is its owner's alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import zmq
 import zmq.auth.thread
 
 from ovpipe.errors import PreflightError
-from ovpipe.stages.zmq_wire import MAGIC, MAX_BYTES
+from ovpipe.stages.zmq_wire import MAGIC, MAX_BYTES, MAX_PARTS
 
 Mode = Literal["pull", "sub", "push", "pub"]
 
@@ -137,10 +138,18 @@ class Socket:
         self._socket.curve_server = True
 
     def receive(self, timeout_s: float) -> list[bytes] | None:
-        """The parts of a message; None after `timeout_s`."""
+        """The parts of a message; None after `timeout_s`.
+
+        Of a message with more than MAX_PARTS one more than that: the others go as they are read.
+        """
         if not self._socket.poll(round(timeout_s * 1000)):
             return None
-        return list(self._socket.recv_multipart())
+        parts = [self._socket.recv()]
+        while self._socket.get(zmq.RCVMORE):
+            part = self._socket.recv()
+            if len(parts) <= MAX_PARTS:
+                parts.append(part)
+        return parts
 
     def send(self, parts: list[Any], timeout_s: float) -> bool:
         """False where nobody took it in time; PUB always finds somebody, or needs nobody."""

@@ -34,6 +34,7 @@ from ovpipe.stages.jsonl import record
 
 MAGIC = b"ovpipe1/"
 MAX_ARRAYS = 8  # beside the image
+MAX_PARTS = 3 + MAX_ARRAYS
 MAX_HEADER = 1 << 16
 MAX_BYTES = 1 << 28
 """Of one part."""
@@ -105,7 +106,7 @@ def encode_end(stream: str) -> list[bytes]:
 
 def decode(parts: Sequence[bytes | memoryview]) -> Packet:
     """The value of a message."""
-    if not 2 <= len(parts) <= 3 + MAX_ARRAYS:
+    if not 2 <= len(parts) <= MAX_PARTS:
         raise WireError("parts", f"{len(parts)} parts")
     topic, packed, *buffers = parts
     stream = _stream(bytes(topic[: len(MAGIC) + _MAX_STREAM + 1]))

@@ -43,15 +43,16 @@ class Contact:
             raise PipelineClosed("the run has ended")
         return run
 
-    def peek(self, edge: str, stream: str | None = None, *, timeout_s: float = 5.0) -> Frame:
+    def peek(self, edge: str, stream: str | None = None, *, timeout: float = 5.0) -> Frame:
         """The next frame that is sent along an edge: `cam -> detect`, or a stage's first.
 
-        stream: of which stream; None: of any. A copy: its arrays are read-only and stay valid.
+        stream: of which stream; None: of any. timeout: the longest wait for it, in seconds.
+        The frame is a copy: its arrays are read-only and stay valid.
         Raises ConfigError where there is no such edge or stream, TimeoutError where no frame comes,
         PipelineClosed where the run has ended.
         """
-        request = {"ask": "peek", "edge": edge, "stream": stream, "timeout_s": timeout_s}
-        with self._connected(timeout_s + _TIMEOUT_S) as channel:
+        request = {"ask": "peek", "edge": edge, "stream": stream, "timeout_s": timeout}
+        with self._connected(timeout + _TIMEOUT_S) as channel:
             said, fds = _ask(channel, request)
         fd, rest = (fds[0], fds[1:]) if fds else (-1, [])
         for other in rest:

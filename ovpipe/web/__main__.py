@@ -19,33 +19,16 @@ from typing import Any
 from ovpipe.worker.parent import arm_parent_death
 
 _NICE = 10
-_MAX_CONNECTIONS = 200
-_MAX_HEAD_BYTES = 1 << 14
 
 
 async def _serve(listening: socket.socket, told: dict[str, Any]) -> None:
     import uvicorn
 
     from ovpipe.web.page import page
+    from ovpipe.web.serving import config
 
     watch, app = page(told)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            loop="asyncio",
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            limit_concurrency=_MAX_CONNECTIONS,
-            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
-            timeout_graceful_shutdown=1,
-        )
-    )
+    server = uvicorn.Server(config(app))
     watching = asyncio.create_task(watch.watch())
     await server.serve(sockets=[listening])
     watching.cancel()

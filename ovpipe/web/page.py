@@ -43,6 +43,6 @@ def _peek(graph: Graph, folder: Path) -> Peek:
 
     def peek(edge: int, stream: str) -> Frame:
         named = graph.edges[edge]
-        return contact.peek(f"{named.source} -> {named.target}", stream, timeout_s=_WAIT_S)
+        return contact.peek(f"{named.source} -> {named.target}", stream, timeout=_WAIT_S)
 
     return peek

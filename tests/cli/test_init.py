@@ -1,6 +1,8 @@
 """init: what it makes is valid, runs, and passes its own test; nothing is overwritten."""
 
 import json
+import resource
+import shutil
 import subprocess
 import sys
 
@@ -71,13 +73,54 @@ def test_nothing_is_overwritten(tmp_path, name):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine"}
 
 
+def process(folder, *before, **options):
+    """`ovpipe init FOLDER` as a process: its exit code and its lines on stderr."""
+    ended = subprocess.run(
+        [*before, sys.executable, "-m", "ovpipe", "init", str(folder)],
+        capture_output=True, text=True, timeout=60, **options,
+    )  # fmt: skip
+    return ended.returncode, ended.stderr.splitlines()
+
+
 def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
     (tmp_path / "file").write_text("")
     for name in ("file/project", "x" * 300):
-        ended = call("init", str(tmp_path / name))
-        assert ended.exit_code == 1
-        assert isinstance(ended.exception, SystemExit)
-        assert "cannot be written" in ended.output
+        code, (line,) = process(tmp_path / name)
+        assert code == 3
+        assert line.startswith("error: ")
+        assert "cannot be written" in line
+
+
+@pytest.mark.parametrize("most", [500, 8192], ids=["the first file", "the schema"])
+@pytest.mark.parametrize("there", [True, False])
+def test_what_cannot_be_written_to_its_end_leaves_nothing(tmp_path, there, most):
+    folder = tmp_path / "work" / "yard"
+    if there:
+        folder.mkdir(parents=True)
+        (folder / "notes").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    code, (line,) = process(folder, preexec_fn=limit)
+    assert (code, line) == (3, f"error: {folder}: cannot be written: File too large")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert process(folder)[0] == 0
+    assert {path.name for path in folder.iterdir()} == FILES | {"notes"} & {p.name for p in before}
+
+
+def test_F01_a_full_disk_is_left_as_it_was(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=64k tmpfs {disk}"
+    within = ["unshare", "--mount", "sh", "-c", f'{mount} && "$@"; code=$?; ls -A {disk} >&2; exit $code', "sh"]  # fmt: skip
+    if not shutil.which("unshare") or subprocess.run([*within, "true"], check=False).returncode:
+        pytest.skip("needs to mount: run it as root")
+    folder = disk / "yard"
+    code, lines = process(folder, *within)
+    assert code == 3
+    assert lines == [f"error: {folder}: cannot be written: No space left on device"]
 
 
 @pytest.mark.parametrize("name", ["-x", "a b", "é", "$HOME"])

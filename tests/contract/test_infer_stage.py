@@ -90,16 +90,27 @@ def test_capacity_is_the_jobs_and_what_is_held_ready(tmp_path: Path, hint: Any, 
     ids=["ahead", "latency", "graph", "batch"],
 )
 def test_no_frame_is_held_once_it_has_ended(tmp_path: Path, options: Any) -> None:
-    """Its memory is a slot that its producer waits for."""
+    """Its memory is a slot that its producer waits for, and no garbage collector is to be."""
     stage = Infer(model=str(models.echo(tmp_path)), jobs=2, cache="off", **options)
     stage.open()
-    for count in (1, 2, 3, 7):
-        frames = [picture(seq=seq) for seq in range(count)]
-        alive = [weakref.ref(frame) for frame in frames]
-        for _ in push(stage, (frames.pop(0) for _ in range(count))):
-            pass
-        wait_for(lambda alive=alive: not any(ref() for ref in alive), "the frames' end")
-    stage.close()
+    gc.collect()
+    gc.disable()
+    try:
+        for count in (1, 2, 3, 7):
+            frames = [picture(seq=seq) for seq in range(count)]
+            # Not the frames: what goes through the stage are others, of the same memory.
+            alive = [weakref.ref(frame.image.data) for frame in frames if frame.image]
+            outs = push(stage, (frames.pop(0) for _ in range(count)))
+            assert [type(out) for out in outs] == [Frame] * count
+            assert len(alive) == count
+            wait_for(
+                lambda alive=alive: not any(ref() is not None for ref in alive),
+                "the frames' end",
+                10,
+            )
+    finally:
+        gc.enable()
+        stage.close()
 
 
 @pytest.mark.parametrize("way", ["shape", "run", "nan"])

@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from ovpipe.frame import Frame, Image
 from ovpipe.stages.base import LocalContext
 from ovpipe.stages.zmq_in import ZmqIn
 from ovpipe.stages.zmq_out import ZmqOut
+from ovpipe.stages.zmq_socket import Link, Socket
+from ovpipe.stages.zmq_wire import MAX_PARTS
 from ovpipe.testing import run_stage
 from tests.support.processes import wait_for
 
@@ -65,7 +68,12 @@ def test_J01_frames_to_the_end_and_rubbish_is_counted(
     address = free_address() if where == "tcp" else f"ipc://{tmp_path}/frames"
     push = peer(zmq.PUSH)
     push.connect(address)
-    rubbish: list[list[bytes]] = [[b"GET / HTTP/1.1"], [b"ovpipe1/hall", b"\xc1"], [b""] * 20]
+    rubbish: list[list[bytes]] = [
+        [b"GET / HTTP/1.1"],
+        [b"ovpipe1/hall", b"\xc1"],
+        [b""] * 20,
+        [b""] * 3000,
+    ]
     for parts in (message(0), *rubbish, message(1, "other"), message(2), END):
         push.send_multipart(parts)
     stage = ZmqIn(address=address, live=False)
@@ -74,7 +82,28 @@ def test_J01_frames_to_the_end_and_rubbish_is_counted(
     assert [f.pts_ns for f in frames] == [0, 1000, 2000]
     assert [f.meta["remote_stream"] for f in frames] == ["hall", "other", "hall"]
     assert isinstance(stage.context, LocalContext)
-    assert stage.context.failed == {"malformed": 3}
+    assert stage.context.failed == {"malformed": 4}
+
+
+def test_of_too_many_parts_only_a_few_are_held(peer: Any) -> None:
+    address = free_address()
+    push = peer(zmq.PUSH)
+    push.connect(address)
+    stage = Socket(Link(address, "pull", bind=True), "")
+    try:
+        for count in (MAX_PARTS, MAX_PARTS + 1, 300, 1):
+            push.send_multipart([bytes(100_000)] * count)
+        assert len(stage.receive(10) or ()) == MAX_PARTS
+        assert len(stage.receive(10) or ()) == MAX_PARTS + 1
+        tracemalloc.start()
+        try:
+            assert len(stage.receive(10) or ()) == MAX_PARTS + 1
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000  # of 30 MB
+        finally:
+            tracemalloc.stop()
+        assert len(stage.receive(10) or ()) == 1
+    finally:
+        stage.close()
 
 
 def test_one_name_of_several(peer: Any) -> None:

@@ -104,7 +104,7 @@ def test_a_look_shows_exactly_the_frame_of_the_stream_that_is_wanted(ovpipe_run,
     seen = []
     for stream in ("cam/gate", "cam/dock"):
         for edge in ("cam -> both", "both->slow", "both -> none", "cam", "both"):
-            frame = contact.peek(edge, stream, timeout_s=30)
+            frame = contact.peek(edge, stream, timeout=30)
             verify(frame)
             assert frame.stream == stream
             assert frame.source == edge.partition("->")[0].strip()
@@ -113,11 +113,11 @@ def test_a_look_shows_exactly_the_frame_of_the_stream_that_is_wanted(ovpipe_run,
             seen.append(frame)
         seqs = [f.seq for f in seen if f.stream == stream and f.source == "cam"]
         assert seqs == sorted(set(seqs)), "each look shows a new frame"
-    verify(contact.peek("cam", timeout_s=30))
+    verify(contact.peek("cam", timeout=30))
     for frame in seen:  # a copy stays what it was
         verify(frame)
     with pytest.raises(TimeoutError, match="within 0"):
-        contact.peek("none", timeout_s=0.1)
+        contact.peek("none", timeout=0.1)
     with pytest.raises(ConfigError, match="did you mean 'cam -> both"):
         contact.peek("cam -> boht")
     contact.kill()  # `slow` sleeps
@@ -131,8 +131,8 @@ def test_a_look_shows_exactly_the_frame_of_the_stream_that_is_wanted(ovpipe_run,
 def test_looks_of_many_at_once_leave_nothing_behind(ovpipe_run, begin):
     process, contact = begin({"cam": CAM, "mid": {"kind": S + "tag"}, "sink": {"kind": S + "Never"},
                               "log": {"kind": "log"}})  # fmt: skip
-    contact.peek("cam", timeout_s=30)
-    contact.peek("mid", timeout_s=30)
+    contact.peek("cam", timeout=30)
+    contact.peek("mid", timeout=30)
     members = [psutil.Process(pid) for pid in (process.pid, *workers_of(process.pid))]
     before, ours = {p.pid: p.num_fds() for p in members}, psutil.Process().num_fds()
     wrong = []
@@ -140,7 +140,7 @@ def test_looks_of_many_at_once_leave_nothing_behind(ovpipe_run, begin):
     def look(edge):
         for _ in range(50):
             try:
-                verify(contact.peek(edge, timeout_s=30))
+                verify(contact.peek(edge, timeout=30))
             except (OvpipeError, ValueError, OSError) as error:
                 wrong.append(error)
 
@@ -178,7 +178,7 @@ def test_an_edge_into_an_application_can_be_looked_at(nothing_left):
         target = run.reading.accounts[0].target
         seen = []
         looker = threading.Thread(
-            target=lambda: seen.append(Contact(run.folder).peek(f"src -> {target}", timeout_s=30))
+            target=lambda: seen.append(Contact(run.folder).peek(f"src -> {target}", timeout=30))
         )
         looker.start()
         while looker.is_alive():
@@ -192,7 +192,7 @@ def test_a_look_outlives_the_death_of_the_one_that_was_asked(ovpipe_run, begin):
     worker = worker_of(process.pid, "src")
     worker.suspend()
     seen = []
-    looker = threading.Thread(target=lambda: seen.append(contact.peek("src", timeout_s=60)))
+    looker = threading.Thread(target=lambda: seen.append(contact.peek("src", timeout=60)))
     looker.start()
     goes_on_without = contact.status().reading.at_ns
     wait_for(lambda: contact.status().reading.at_ns > goes_on_without, "the next reading")
@@ -432,7 +432,7 @@ def test_stages_that_live_together_are_looked_at_one_by_one_and_restarted_togeth
     )
     assert len(workers_of(process.pid)) == 2
     for edge in ("src -> mid", "mid -> next", "next -> sink"):
-        frame = contact.peek(edge, timeout_s=30)
+        frame = contact.peek(edge, timeout=30)
         assert number(frame) == frame.seq
         assert frame.meta.keys() == {"src": set(), "mid": {"tag"}, "next": {"tag"}}[frame.source]
 
@@ -446,6 +446,6 @@ def test_stages_that_live_together_are_looked_at_one_by_one_and_restarted_togeth
     wait_for(lambda: sum("is back" in line.text for line in contact.logs()) == 3, "their return")
     assert len(before & set(workers_of(process.pid))) == 1
     goes_on(contact)
-    contact.peek("next", timeout_s=30)
+    contact.peek("next", timeout=30)
     ended = end(ovpipe_run, process, contact)
     assert [row["failed"] for row in ended.ledger.values()] == [{}, {}, {}]

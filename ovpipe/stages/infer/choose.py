@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ovpipe.errors import PreflightError
+from ovpipe.hint import near
 from ovpipe.stages import plugins
 from ovpipe.stages.infer import custom, ssd, ultraface, yolo, yolox, yunet
 from ovpipe.stages.infer.classification import Classification
@@ -77,11 +77,9 @@ def kind_of(decode: str, facts: ModelFacts, labels: Labels) -> str:
             more = [plugin.name for plugin in plugins.plugins(plugins.DECODERS)]
             if decode in more:
                 return decode
-            known = [*NEEDS, *more]
-            close = difflib.get_close_matches(decode, known, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
             raise PreflightError(
-                f"decode: '{decode}' is unknown; {hint} (one of your own is 'module:function')"
+                f"decode: '{decode}' is unknown; {near(decode, [*NEEDS, *more])} "
+                "(one of your own is 'module:function')"
             )
         for plugin in plugins.named(plugins.DECODERS, decode):
             _log.warning(

@@ -6,7 +6,6 @@ not finite.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from ovpipe.detections import Detections
 from ovpipe.errors import PreflightError
+from ovpipe.hint import near
 from ovpipe.stages.paths import expanded
 
 Labels = Mapping[int, str]
@@ -93,11 +93,5 @@ def _class_id(wanted: str | int, labels: Labels) -> int:
         return ids[0]
     if not labels:
         raise PreflightError(f"keep: class '{wanted}' has no id: give `labels`, or the id itself")
-    close = difflib.get_close_matches(str(wanted), labels.values(), n=1)
-    hint = f"did you mean '{close[0]}'?" if close else f"there are: {_some(labels)}"
+    hint = near(str(wanted), labels.values())
     raise PreflightError(f"keep: no class is named '{wanted}'; {hint}")
-
-
-def _some(labels: Labels) -> str:
-    names = list(labels.values())
-    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

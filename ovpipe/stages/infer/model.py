@@ -13,7 +13,6 @@ in, and the kind of its pixels is a part of the graph.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovpipe.errors import PreflightError
+from ovpipe.hint import near
 from ovpipe.image import yuv_matrix
 from ovpipe.stages.infer import choose, ultralytics
 from ovpipe.stages.infer.facts import InputFact, ModelFacts, OutputFact
@@ -226,9 +226,10 @@ def _check_properties(core: Any, device: str, config: Mapping[str, Any]) -> None
         known.update(core.get_property(name, "SUPPORTED_PROPERTIES"))
     for key in config:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise PreflightError(f"config: device '{device}' has no property '{key}'{hint}")
+            hint = near(key, known, "")
+            raise PreflightError(
+                f"config: device '{device}' has no property '{key}'" + (hint and f"; {hint}")
+            )
 
 
 def _with_picture_input(model: Any, facts: ModelFacts, picture: Plan, pixels: str) -> Any:

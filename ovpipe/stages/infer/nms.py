@@ -13,7 +13,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
 Indices = NDArray[np.intp]
 CELLS = 1 << 14  # pairs that are compared at a time: they stay in the cache
 
