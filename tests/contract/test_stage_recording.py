@@ -370,7 +370,8 @@ def test_after_a_hole_the_next_key_frame_is_waited_for(
     clips: dict[str, Path], tmp_path: Path
 ) -> None:
     source = clips["h264.mp4"]
-    frames = play(Video(url=str(source), packets=True))
+    # A frame takes along the packets that were read before it came out, a few more of each thread.
+    frames = play(Video(url=str(source), packets=True, threads=2))
     stage = VideoWriter(path=f"{tmp_path}/{{stream}}.mp4", record="original")
     result = run_stage(stage, frames[:34] + frames[36:])
     assert result.failed == {"decode_error": len(result.errors)}
