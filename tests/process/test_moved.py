@@ -2,6 +2,8 @@
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 
 from tests.process.conftest import T
 from tests.support.processes import wait_for
@@ -12,6 +14,15 @@ ANEW = "was moved or deleted; it is opened anew"
 
 def seqs(path):
     return [json.loads(line)["seq"] for line in path.read_text().splitlines()]
+
+
+def rows(path):
+    """Of a database that is there, or will be."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return [seq for (seq,) in database.execute("SELECT seq FROM frames ORDER BY id")]
+    except sqlite3.OperationalError:
+        return []
 
 
 def test_lines_rotated_by_renaming(ovpipe_run, tmp_path):
@@ -32,6 +43,23 @@ def test_lines_rotated_by_renaming(ovpipe_run, tmp_path):
     assert ended.code == 0, ended.err
     assert ended.err.count(ANEW) == 4
     there = [seq for one in [*kept, path] for seq in seqs(one)]
+    assert there == list(range(ended.ledger["cam", "sink"]["delivered"]))
+
+
+def test_a_database_rotated_by_renaming(ovpipe_run, tmp_path):
+    path = tmp_path / "out" / "found.db"
+    run = ovpipe_run.start({"cam": CAM, "sink": {"kind": "sqlite", "path": str(path)}})
+    kept = [tmp_path / "kept-1.db", tmp_path / "kept-2" / path.name]
+    wait_for(lambda: rows(path), "the first rows")
+    path.rename(kept[0])
+    wait_for(lambda: rows(path), "the first rows of another one")
+    path.parent.rename(kept[1].parent)
+    wait_for(lambda: rows(path), "the folder, made again")
+    run.send_signal(signal.SIGINT)
+    ended = ovpipe_run.finish(run).balanced()
+    assert ended.code == 0, ended.err
+    assert ended.err.count("was moved or deleted; it is made anew") == 2
+    there = [seq for one in [*kept, path] for seq in rows(one)]
     assert there == list(range(ended.ledger["cam", "sink"]["delivered"]))
 
 
