@@ -4,12 +4,18 @@ Law: each line is whole. What a frame gives is handed to the system at once, not
 nothing waits to be flushed; where only a part of it finds room, that part is taken back and the
 frame fails with `disk_full`, and the next frame tries again. When the reader of standard output
 has gone (`| head`), the frames that follow fail quietly with `link_lost`.
+
+Law: a frame's lines go where the path leads at that moment. A file that was moved or deleted is
+left as it is, and opened anew at its path, its folder made again; the log says so. One that was
+emptied begins anew. What a stage has written it never empties itself.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
+import stat
 from abc import abstractmethod
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +24,7 @@ from typing import Annotated, Any, ClassVar
 from ovpipe.errors import FrameError
 from ovpipe.frame import Frame
 from ovpipe.stages.base import Consumer
-from ovpipe.stages.paths import FULL, STREAM, for_stream, prepare, unwritable
+from ovpipe.stages.paths import FULL, STREAM, astray, for_stream, prepare, unwritable
 
 _STDOUT = 1
 
@@ -34,6 +40,7 @@ class LineWriter(Consumer):
     append: Annotated[bool, "keep what the file holds and go on behind it"] = False
 
     _outputs: Any = None
+    _known: Any = None
     _deaf: bool = False
 
     @abstractmethod
@@ -42,14 +49,14 @@ class LineWriter(Consumer):
 
     def open(self) -> None:
         """Create the folder and, where there is one file only, the file."""
-        self._outputs = {}
+        self._outputs, self._known = {}, set()
         if self.path == "-":
             return
         prepare(self.path)
         if STREAM not in self.path:
             path = for_stream(self.path, "")
             try:
-                self._outputs[path] = _File.to(path, self.append)
+                self._outputs[path] = self._opened(path)
             except OSError as error:
                 raise unwritable(path, error) from None
 
@@ -60,7 +67,7 @@ class LineWriter(Consumer):
             return
         try:
             output = self._output(frame.stream)
-            if output.empty:
+            if self.head and output.empty:
                 text = self.head + text
             output.write(text.encode("utf-8", "backslashreplace"))
         except BrokenPipeError as error:
@@ -89,34 +96,62 @@ class LineWriter(Consumer):
     def _output(self, stream: str) -> _File:
         path = Path("-") if self.path == "-" else for_stream(self.path, stream)
         output: _File | None = self._outputs.get(path)
+        if output is not None and output.astray():
+            del self._outputs[path]
+            output.close()
+            output = None
+            logging.getLogger(f"ovpipe.{self.context.stage}").warning(
+                "%s: '%s' was moved or deleted; it is opened anew", self.context.stage, path
+            )
         if output is None:
             if self.path == "-":
                 output = _File(io.FileIO(_STDOUT, "w", closefd=False))
             else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                output = _File.to(path, self.append)
+                try:
+                    output = self._opened(path)
+                except OSError as error:
+                    if error.errno in FULL:
+                        raise
+                    raise unwritable(path, error) from None
             self._outputs[path] = output
+        return output
+
+    def _opened(self, path: Path) -> _File:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        output = _File.to(path, self.append or path in self._known)
+        self._known.add(path)
         return output
 
 
 class _File:
-    """A file of whole lines, written through. `empty`: nothing is in it yet."""
+    """A file of whole lines, written through. What is no file on the disk is never astray."""
 
-    def __init__(self, file: io.FileIO, empty: bool = True) -> None:
+    def __init__(self, file: io.FileIO, path: Path | None = None) -> None:
         self._file = file
-        self.empty = empty
+        self._state = os.fstat(file.fileno())
+        self._path = path if stat.S_ISREG(self._state.st_mode) else None
+        self._begun = False
 
     @classmethod
     def to(cls, path: Path, append: bool) -> _File:
         """Open `path`, empty or behind what it holds. Raises OSError."""
-        file = io.FileIO(path, "r+" if append and path.exists() else "w")
-        empty = True
+        file = io.FileIO(path, "r+" if append and path.exists() else "w", opener=_appending)
         if append and file.seekable() and file.seek(0, os.SEEK_END):
-            empty = False
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":  # a writer was killed in the middle of a line
                 file.write(b"\n")
-        return cls(file, empty)
+        return cls(file, path)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is in it yet, or any more: somebody may have emptied it."""
+        if self._path is None:
+            return not self._begun
+        return not os.fstat(self._file.fileno()).st_size
+
+    def astray(self) -> bool:
+        """Whether it was moved or deleted."""
+        return self._path is not None and astray(self._path, self._state)
 
     def write(self, lines: bytes) -> None:
         """All of the lines, or none of them and OSError."""
@@ -130,8 +165,13 @@ class _File:
                     self._file.seek(-written, os.SEEK_CUR)
                     self._file.truncate()
             raise
-        self.empty = False
+        self._begun = True
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _appending(path: str, flags: int) -> int:
+    """Behind what is there at each write, also where somebody else has emptied it."""
+    return os.open(path, flags | os.O_APPEND, 0o666)

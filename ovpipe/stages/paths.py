@@ -56,6 +56,19 @@ def safe_name(stream: str) -> str:
     return name.encode("utf-8")[:_MAX_NAME_BYTES].decode("utf-8", "ignore") or "stream"
 
 
+def astray(path: Path, opened: os.stat_result) -> bool:
+    """Whether the file that was opened is at its path no more: it was moved, or deleted.
+
+    False where that cannot be looked at.
+    """
+    try:
+        return not os.path.samestat(os.stat(path), opened)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
 def prepare(pattern: str) -> None:
     """Create the folder of the files; PreflightError where nothing can be written in it.
 

@@ -10,7 +10,8 @@ JSON. What is unknown is NULL.
 Law: a frame is one transaction: all of its rows are there, or none. It is delivered when that is
 committed, so SIGKILL loses no frame that was delivered (a power cut may cost the last ones, unless
 `durable`). (run, stream, seq) is there once. Readers never stop the writer (WAL). Without room the
-frame fails with `disk_full`, and the next one tries again.
+frame fails with `disk_full`, and the next one tries again. A database that was moved or deleted is
+left whole (`ovpipe.stages.sqlite_place`) and another one made at its path; the log says so.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from ovpipe.errors import FrameError, PreflightError
 from ovpipe.frame import Frame
 from ovpipe.options import Duration
 from ovpipe.stages.jsonl import record
-from ovpipe.stages.paths import STREAM, prepare
+from ovpipe.stages.paths import FULL, STREAM, prepare, unwritable
 from ovpipe.stages.selective import Selective
 from ovpipe.stages.sqlite_errors import LOCKED, NO_ROOM, code_of
+from ovpipe.stages.sqlite_place import Place, fold
 
 VERSION = 1
 """Of the tables; stands in the database as `user_version`."""
@@ -88,6 +90,7 @@ class Sqlite(Selective):
     ] = 10.0
 
     _database: Any = None
+    _place: Any = None
     _log: Any = None
     _until_prune: int = 0
     _told_locked: bool = False
@@ -101,13 +104,9 @@ class Sqlite(Selective):
             )
         prepare(self.path)
         try:
-            self._database = self._opened(Path(self.path).expanduser())
+            self._begin()
         except sqlite3.Error as error:
-            hint = "it is locked" if code_of(error) in LOCKED else str(error)
-            raise PreflightError(
-                f"'{self.path}' cannot be used: {hint}; give the path of a database that ovpipe "
-                "made, or of a new file"
-            ) from None
+            raise self._unusable(error) from None
 
     def consume(self, frame: Frame) -> None:
         """Write the frame's rows, all or none."""
@@ -118,29 +117,88 @@ class Sqlite(Selective):
         deadline_s = time.monotonic() + self.lock_timeout
         folded = False
         while True:
+            self._follow()
             try:
                 self._write(frame)
                 return
             except sqlite3.OperationalError as error:
                 self._undo()
+                if self._place.left:
+                    continue
                 code = code_of(error)
                 if code in NO_ROOM:
-                    if not folded and self._fold():
+                    if not folded and fold(self._database):
                         folded = True
                         continue
-                    raise FrameError(f"no space for '{self.path}'", "disk_full") from error
+                    raise self._no_space() from error
                 if code not in LOCKED:
                     raise
                 self._tell_locked()
                 if self.context.stopping or time.monotonic() >= deadline_s:
-                    raise FrameError(f"'{self.path}' is locked", "link_lost") from error
+                    raise self._locked() from error
                 self.context.waiting()
 
     def close(self) -> None:
         """Fold the log into the database, where no reader is in the way, and close it."""
+        if self._database is not None and self._place.left:
+            self._leave()
         database, self._database = self._database, None
         if database is not None:
             database.close()
+
+    def _begin(self) -> None:
+        path = Path(self.path).expanduser()
+        self._database = self._opened(path)
+        self._place = Place(path)
+
+    def _follow(self) -> None:
+        """Make the database anew where it was moved or deleted. FrameError without room."""
+        if self._database is not None and not self._place.left:
+            return
+        try:
+            if self._database is not None:
+                self._log.warning(
+                    "%s: '%s' was moved or deleted; it is made anew", self.context.stage, self.path
+                )
+                self._leave()
+            path = Path(self.path).expanduser()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()  # SQLite would not say why it cannot
+            self._begin()
+        except OSError as error:
+            if error.errno in FULL:
+                raise self._no_space() from error
+            raise unwritable(Path(self.path), error) from None
+        except sqlite3.Error as error:
+            code = code_of(error)
+            if code in NO_ROOM:
+                raise self._no_space() from error
+            if code in LOCKED:
+                raise self._locked() from error
+            raise self._unusable(error) from None
+
+    def _leave(self) -> None:
+        database, self._database = self._database, None
+        kept = self._place.leave(database)
+        if kept is not None:
+            self._log.warning(
+                "%s: the last rows of the database that was moved are in '%s', since a reader or "
+                "a full disk was in the way; put it beside that database, named as it with -wal",
+                self.context.stage, kept,
+            )  # fmt: skip
+
+    def _no_space(self) -> FrameError:
+        return FrameError(f"no space for '{self.path}'", "disk_full")
+
+    def _locked(self) -> FrameError:
+        return FrameError(f"'{self.path}' is locked", "link_lost")
+
+    def _unusable(self, error: sqlite3.Error) -> PreflightError:
+        hint = "it is locked" if code_of(error) in LOCKED else str(error)
+        return PreflightError(
+            f"'{self.path}' cannot be used: {hint}; give the path of a database that ovpipe "
+            "made, or of a new file"
+        )
 
     def _opened(self, path: Path) -> sqlite3.Connection:
         database = sqlite3.connect(path.absolute(), timeout=_OPEN_S, isolation_level=None)
@@ -220,14 +278,6 @@ class Sqlite(Selective):
             ).rowcount)  # fmt: skip
         # With more than that to delete it goes on at the next frame.
         self._until_prune = 0 if gone == _PRUNE_ROWS else _PRUNE_EVERY
-
-    def _fold(self) -> bool:
-        """Move the log into the database, and so make room; whether that was possible."""
-        try:
-            (busy, _, _) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except sqlite3.Error:
-            return False
-        return not busy
 
     def _undo(self) -> None:
         if self._database.in_transaction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,22 @@ def test_a_file_for_each_stream(tmp_path: Path) -> None:
     run(tmp_path / "{stream}.csv", [frame(0), frame(0, stream="b"), frame(1)])
     assert len(rows(tmp_path / "cam_gate.csv")) == 4
     assert len(rows(tmp_path / "b.csv")) == 2
+
+
+@pytest.mark.parametrize("how", ["renamed", "emptied"])
+def test_a_new_file_has_its_head(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "found.csv"
+    stage = Csv(path=str(path))
+    stage.open()
+    stage.consume(frame(0))
+    if how == "renamed":
+        path.rename(tmp_path / "found.csv.1")
+    else:
+        os.truncate(path, 0)
+    stage.consume(frame(1))
+    stage.consume(frame(2))
+    stage.close()
+    assert path.read_text().startswith(",".join(COLUMNS))
+    assert [row["seq"] for row in rows(path)] == ["1", "1", "2", "2"]
+    if how == "renamed":
+        assert [row["seq"] for row in rows(tmp_path / "found.csv.1")] == ["0", "0"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ import pytest
 from ovpipe.detections import Detections
 from ovpipe.errors import FrameError, PreflightError
 from ovpipe.frame import Frame, Image
+from ovpipe.stages import lines as lines_module
 from ovpipe.stages.jsonl import Jsonl
 
 FOUND = Detections.of([[1, 2.00049, 3.3333333, 4]], [0.93], [1], {1: "person"})
@@ -144,6 +147,150 @@ def test_lines_are_there_at_once(tmp_path: Path) -> None:
     stage.close()
 
 
+# -- a file that is moved or deleted meanwhile --------------------------------------------------
+
+
+def gone(how: str, path: Path) -> None:
+    if how == "renamed":
+        path.rename(path.with_suffix(".1"))
+    elif how == "replaced":
+        path.rename(path.with_suffix(".1"))
+        path.touch()
+    elif how == "deleted":
+        path.unlink()
+    elif how == "folder deleted":
+        shutil.rmtree(path.parent)
+    else:
+        path.parent.rename(path.parent.with_name("kept"))
+
+
+@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize("name", ["out.jsonl", "{stream}.jsonl"])
+@pytest.mark.parametrize(
+    "how", ["renamed", "replaced", "deleted", "folder deleted", "folder renamed"]
+)
+def test_a_file_that_is_moved_or_deleted_is_opened_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, name: str, append: bool
+) -> None:
+    path = tmp_path / "deep" / "out" / name.format(stream="cam")
+    stage = Jsonl(path=str(path.with_name(name)), append=append)
+    stage.open()
+    for seq in range(9):
+        if seq in (3, 6):
+            gone(how, path)
+            if how == "folder renamed" and seq == 3:
+                path.parent.with_name("kept").rename(tmp_path / "first")
+            elif how in ("renamed", "replaced"):
+                path.with_suffix(".1").rename(tmp_path / f"{seq}.jsonl")
+        stage.consume(frame(seq))
+    stage.close()
+    assert [got["seq"] for got in lines(path)] == [6, 7, 8]
+    assert caplog.text.count(f"'{path}' was moved or deleted; it is opened anew") == 2
+    assert len(caplog.records) == 2
+    kept = {
+        "renamed": ["3.jsonl", "6.jsonl"],
+        "replaced": ["3.jsonl", "6.jsonl"],
+        "folder renamed": [f"first/{path.name}", f"deep/kept/{path.name}"],
+    }.get(how, [])
+    left = [got["seq"] for one in kept for got in lines(tmp_path / one)]
+    assert left == list(range(6 if kept else 0))
+
+
+def test_what_somebody_else_has_put_there_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    stage = Jsonl(path=str(path))
+    stage.open()
+    stage.consume(frame(0))
+    gone("renamed", path)
+    path.write_text('{"seq":-1}\n{"half')
+    stage.consume(frame(1))
+    stage.close()
+    assert path.read_text().startswith('{"seq":-1}\n{"half\n{"v":1,')
+
+
+def test_a_stream_that_comes_again_empties_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "stream.jsonl"
+    stage = Jsonl(path=str(path.with_name("{stream}.jsonl")))
+    stage.open()
+    stage.consume(frame(0, ".."))
+    stage.consume(frame(0, ""))
+    stage.end_of_stream("..")
+    stage.consume(frame(1, ""))
+    stage.close()
+    assert [(got["stream"], got["seq"]) for got in lines(path)] == [("..", 0), ("", 0), ("", 1)]
+
+
+def test_a_file_that_is_emptied_begins_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As logrotate's `copytruncate` does it."""
+    path = tmp_path / "out.jsonl"
+    stage = Jsonl(path=str(path))
+    stage.open()
+    stage.consume(frame(0))
+    os.truncate(path, 0)
+    stage.consume(frame(1))
+    stage.close()
+    assert [got["seq"] for got in lines(path)] == [1]
+    assert not caplog.records
+
+
+def test_a_folder_that_cannot_be_made_again_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "out.jsonl"
+    stage = Jsonl(path=str(path))
+    stage.open()
+    stage.consume(frame(0))
+    gone("folder renamed", path)
+    path.parent.touch()
+    with pytest.raises(PreflightError) as caught:
+        stage.consume(frame(1))
+    assert f"cannot write to '{path}'" in str(caught.value)
+    path.parent.unlink()
+    stage.consume(frame(2))
+    stage.close()
+    assert [got["seq"] for got in lines(path)] == [2]
+
+
+def test_without_room_for_a_new_file_frames_fail_and_later_ones_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "out.jsonl"
+    stage = Jsonl(path=str(path))
+    stage.open()
+    stage.consume(frame(0))
+    gone("renamed", path)
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as room:
+        room.setattr(lines_module, "_appending", full)
+        for seq in (1, 2):
+            with pytest.raises(FrameError) as caught:
+                stage.consume(frame(seq))
+            assert caught.value.reason == "disk_full"
+    stage.consume(frame(3))
+    stage.close()
+    assert [got["seq"] for got in lines(path)] == [3]
+    assert len(caplog.records) == 1
+
+
+def test_a_pipe_that_is_deleted_is_written_to_on(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    stage = Jsonl(path=str(path))
+    stage.open()
+    stage.consume(frame(0))
+    path.unlink()
+    stage.consume(frame(1))
+    stage.close()
+    text = os.read(reader, 10_000).decode()
+    os.close(reader)
+    assert [strict(one)["seq"] for one in text.splitlines()] == [0, 1]
+    assert not path.exists()
+
+
 # -- where nothing can be written -------------------------------------------------------------
 
 
@@ -223,6 +370,16 @@ def test_standard_output() -> None:
     )
     assert [strict(text)["seq"] for text in ended.stdout.splitlines()] == [0, 1, 2]
     assert ended.stderr == ""
+
+
+def test_standard_output_into_a_file_that_is_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with path.open("w+") as file:
+        path.unlink()
+        subprocess.run([sys.executable, "-c", OUT, "3"], stdout=file, check=True, timeout=60)
+        file.seek(0)
+        assert [strict(text)["seq"] for text in file] == [0, 1, 2]
+    assert not path.exists()
 
 
 def test_a_reader_that_has_gone_ends_it_quietly() -> None:

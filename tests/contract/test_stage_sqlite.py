@@ -6,6 +6,7 @@ import json
 import math
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -239,6 +240,135 @@ def test_what_is_too_old_goes(tmp_path: Path) -> None:
     stage.close()
     assert ask(path, "SELECT run, count(*) FROM frames GROUP BY run") == [("new", 5)]
     assert ask(path, "SELECT count(*) FROM detections") == [(0,)]
+
+
+# -- a database that is moved or deleted meanwhile ----------------------------------------------
+
+
+def whole(path: Path) -> list[int]:
+    """The frames of a database of which nothing but its own file is needed."""
+    alone = path.with_name("alone.db")
+    shutil.copy(path, alone)
+    assert ask(alone, "PRAGMA integrity_check") == [("ok",)]
+    return seqs(alone)
+
+
+@pytest.mark.parametrize("how", ["renamed", "with log", "folder renamed", "deleted", "all deleted"])
+def test_a_database_that_is_moved_or_deleted_is_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    path, kept = tmp_path / "out" / "found.db", tmp_path / "kept" / "found.db"
+    stage = opened(path, durable=True)
+    (tmp_path / "kept").mkdir()
+    for seq in range(6):
+        if seq == 3:
+            match how:
+                case "renamed":
+                    path.rename(kept)
+                case "with log":
+                    for end in ("", "-wal", "-shm"):
+                        Path(f"{path}{end}").rename(f"{kept}{end}")
+                case "folder renamed":
+                    kept.parent.rmdir()
+                    path.parent.rename(kept.parent)
+                case "deleted":
+                    path.unlink()
+                case "all deleted":
+                    shutil.rmtree(path.parent)
+        stage.consume(frame(seq, detections=FOUND))
+        assert seq in seqs(path)
+    stage.close()
+    assert [one.name for one in path.parent.iterdir()] == ["found.db"]
+    assert whole(path) == [3, 4, 5]
+    assert ask(path, "PRAGMA user_version") == [(VERSION,)]
+    if "deleted" not in how:
+        assert whole(kept) == [0, 1, 2]
+    assert [one.getMessage() for one in caplog.records] == [
+        f"table: '{path}' was moved or deleted; it is made anew"
+    ]
+
+
+def test_one_that_is_moved_after_the_last_frame_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "found.db"
+    stage = opened(path)
+    stage.consume(frame(0))
+    path.rename(tmp_path / "kept.db")
+    stage.close()
+    assert whole(tmp_path / "kept.db") == [0]
+    assert not list(tmp_path.glob("found.db*"))
+
+
+def test_one_that_is_put_in_its_place_is_gone_on_with(tmp_path: Path) -> None:
+    path, other = tmp_path / "found.db", tmp_path / "other.db"
+    before = opened(other, "before")
+    before.consume(frame(7))
+    before.close()
+    stage = opened(path)
+    stage.consume(frame(0))
+    path.rename(tmp_path / "kept.db")
+    other.rename(path)
+    stage.consume(frame(1))
+    stage.close()
+    assert whole(path) == [7, 1]
+    assert whole(tmp_path / "kept.db") == [0]
+
+
+def test_the_log_of_a_moved_database_that_is_read_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, kept = tmp_path / "found.db", tmp_path / "kept.db"
+    stage = opened(path)
+    stage.consume(frame(0))
+    reader = sqlite3.connect(path)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM frames").fetchone()
+    stage.consume(frame(1))
+    path.rename(kept)
+    stage.consume(frame(2))
+    assert reader.execute("SELECT seq FROM frames").fetchall() == [(0,)]
+    reader.close()
+    stage.close()
+    log = tmp_path / "found.db-wal.moved-1"
+    assert f"are in '{log}'" in caplog.text
+    log.rename(f"{kept}-wal")
+    assert seqs(kept) == [0, 1]
+    assert whole(path) == [2]
+
+
+def test_what_cannot_be_made_anew_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "found.db"
+    stage = opened(path)
+    stage.consume(frame(0))
+    path.parent.rename(tmp_path / "kept")
+    path.parent.touch()
+    with pytest.raises(PreflightError, match="cannot write to"):
+        stage.consume(frame(1))
+    path.parent.unlink()
+    path.parent.mkdir()
+    other_database(path)
+    with pytest.raises(PreflightError, match="is a database of something else"):
+        stage.consume(frame(2))
+    stage.close()
+    assert whole(tmp_path / "kept" / "found.db") == [0]
+
+
+def test_without_room_for_another_frames_fail_and_later_ones_go_on(
+    tmp_path: Path, room: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "found.db"
+    stage = opened(path)
+    stage.consume(frame(0))
+    path.rename(tmp_path / "kept.db")
+    room(20_000)
+    for seq in (1, 2):
+        with pytest.raises(FrameError) as caught:
+            stage.consume(frame(seq))
+        assert caught.value.reason == "disk_full"
+    room(0)
+    stage.consume(frame(3))
+    stage.close()
+    assert seqs(path) == [3]
+    assert caplog.text.count("made anew") == 1
 
 
 def other_database(path: Path) -> None:

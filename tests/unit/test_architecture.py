@@ -42,7 +42,12 @@ FENCED = {
     "paho": {"stages/mqtt.py"},
     "confluent_kafka": {"stages/kafka.py"},
     "redis": {"stages/redis.py"},
-    "sqlite3": {"stages/sqlite.py", "stages/sqlite_errors.py", "stages/spool.py"},
+    "sqlite3": {
+        "stages/sqlite.py",
+        "stages/sqlite_errors.py",
+        "stages/sqlite_place.py",
+        "stages/spool.py",
+    },
     "signal": {
         "stages/pipe.py",
         "cli/run.py",
