@@ -8,7 +8,9 @@ Law: the playlist is replaced as a whole, and names only what is on the disk as 
 and no number is ever used twice, whatever died in between. Where the video does not go on exactly
 (a restart, another size, a full disk) the playlist says so. `EXT-X-ENDLIST` stands there when the
 stream has ended, and only then. A segment is deleted once it has been out of the playlist for as
-long as that is; other files are left alone.
+long as that is; other files are left alone. Where the segment that is being written, or its header,
+is moved or deleted, a playlist without what was before begins at the next key frame, with the
+numbers that follow.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from typing import Any
 from ovpipe.errors import PreflightError
 from ovpipe.frame import Frame
 from ovpipe.stages.naming import Facts, Pattern
-from ovpipe.stages.paths import FULL, unwritable
+from ovpipe.stages.paths import FULL, GONE, in_folder, unwritable
 from ovpipe.stages.recording import File, Hook, Output
 
 _LEAST_SEGMENTS = 3
@@ -150,9 +152,8 @@ class Show:
         self._wall_s = wall_s
         self._left: list[Segment] = []
         self._own = re.compile(rf"\.?{re.escape(path.stem)}-(\d{{6,}})\.(m4s|mp4)(\.part)?")
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._list = Playlist(window_s, segment_s)
-        found = self._files()
+        found = in_folder(path, self._files)
         try:
             before = Playlist(window_s, segment_s)
             before.read(path.read_text())
@@ -163,8 +164,7 @@ class Show:
             if whole and not before.ended:
                 self._list = before
             else:
-                self._list.first = before.first + len(before.segments)
-                self._list.breaks = before.breaks + sum(s.breaks for s in before.segments)
+                self._list = self._behind(before)
         self._number = max(found.values(), default=0)
         self._tidy()
         self._header = ""
@@ -174,21 +174,46 @@ class Show:
         self._began_wall_s = 0.0
         self._last_s = 0.0
         self._packets = 0
+        self._lost = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether what it needs was moved or deleted: the next recording begins a list anew."""
+        if not self._lost:
+            needed = self._path.with_name(self._header) if self._header else self._path.parent
+            self._lost = not needed.exists() or (self._file is not None and self._file.astray())
+        return self._lost
 
     def begin(self) -> Blocks:
-        """A recording begins: its header comes first."""
+        """A recording begins: its header comes first. Raises OSError."""
+        if self.lost:
+            found = in_folder(self._path, self._files)
+            self._number = max(self._number, *found.values(), 0)
+            self._list, self._left = self._behind(self._list), []
+            self._tidy()
+            self._lost = False
         self._header = ""
-        self._new_file("mp4")
+        in_folder(self._path, lambda: self._new_file("mp4"))
         return Blocks(self)
 
     def write(self, data: Any) -> int:
         """A block of the recording. Raises OSError."""
+        if self._lost:
+            return memoryview(data).nbytes
         if self._file is None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return self._file.write(data)
 
     def packet(self, at_s: float, key: bool) -> None:
         """A packet was written; before a key frame's, all blocks of those before it have been."""
+        if self._lost:
+            return
+        try:
+            self._packet(at_s, key)
+        except GONE:
+            self._lost = True
+
+    def _packet(self, at_s: float, key: bool) -> None:
         if key and not self._header:
             self._header = self._whole()
             self._start(at_s)
@@ -201,20 +226,34 @@ class Show:
     def finish(self) -> None:
         """The recording ends: what there is of a segment is the last one."""
         file = self._file
-        if file is None:
-            return
-        if file.error is not None or not self._packets or not self._header:
-            file.close()
-            Path(str(file.name)).unlink(missing_ok=True)
-        else:
-            length_s = self._last_s - self._began_s
-            self._cut(length_s * self._packets / max(1, self._packets - 1) or self._segment_s)
+        try:
+            if file is None:
+                pass
+            elif self.lost:
+                file.close()
+            elif file.error is not None or not self._packets or not self._header:
+                file.close()
+                Path(str(file.name)).unlink(missing_ok=True)
+            else:
+                length_s = self._last_s - self._began_s
+                self._cut(length_s * self._packets / max(1, self._packets - 1) or self._segment_s)
+        except GONE:
+            self._lost = True
         self._file, self._breaks = None, True
 
     def end(self) -> None:
         """The stream has ended."""
+        if self.lost:
+            return
         self._list.ended = True
         self._publish()
+
+    def _behind(self, before: Playlist) -> Playlist:
+        """An empty list with the numbers that follow."""
+        made = Playlist(self._window_s, self._segment_s)
+        made.first = before.first + len(before.segments)
+        made.breaks = before.breaks + sum(one.breaks for one in before.segments)
+        return made
 
     def _start(self, at_s: float) -> None:
         self._began_s = self._last_s = at_s
@@ -236,13 +275,13 @@ class Show:
         part = Path(str(self._file.name))
         name = part.name.removeprefix(".").removesuffix(".part")
         part.rename(part.with_name(name))
+        self._file = None
         return name
 
     def _cut(self, duration_s: float) -> None:
         began = datetime.fromtimestamp(self._began_wall_s, UTC)
         date = began.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         name = self._whole()
-        self._file = None
         segment = Segment(name, duration_s, self._header, date, self._breaks)
         self._left += self._list.add(segment)
         self._breaks = False
@@ -331,22 +370,23 @@ class Hls:
 
     def begin(self, frame: Frame) -> io.RawIOBase:
         """What takes the blocks of the recording."""
-        if frame.stream not in self._shows:
-            path = self._pattern.path(Facts(frame.stream))
-            other = self._paths.setdefault(path, frame.stream)
-            if other != frame.stream:
-                raise PreflightError(
-                    f"path '{self._pattern.text}': streams '{other}' and '{frame.stream}' cannot "
-                    "share a playlist; put {stream} into it"
-                )
-            try:
+        path = self._pattern.path(Facts(frame.stream))
+        other = self._paths.setdefault(path, frame.stream)
+        if other != frame.stream:
+            raise PreflightError(
+                f"path '{self._pattern.text}': streams '{other}' and '{frame.stream}' cannot "
+                "share a playlist; put {stream} into it"
+            )
+        try:
+            show = self._shows.get(frame.stream)
+            if show is None:
                 show = Show(path, self._window_s, self._segment_s, self._wall_s)
-            except OSError as error:
-                if error.errno in FULL:
-                    raise
-                raise unwritable(path, error) from None
-            self._shows[frame.stream] = show
-        return self._shows[frame.stream].begin()
+                self._shows[frame.stream] = show
+            return show.begin()
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise unwritable(path, error) from None
 
     def begun(self, recording: Output) -> None:
         """Nothing."""
@@ -354,6 +394,11 @@ class Hls:
     def admit(self, stream: str, file: io.RawIOBase) -> bool:
         """Always."""
         return True
+
+    def lost(self, file: io.RawIOBase) -> bool:
+        """Whether the segment, or its header, is at its path no more."""
+        assert isinstance(file, Blocks)
+        return file.show.lost
 
     def hook(self, file: io.RawIOBase) -> Hook | None:
         """Segments are cut at key frames."""

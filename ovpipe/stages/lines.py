@@ -24,7 +24,7 @@ from typing import Annotated, Any, ClassVar
 from ovpipe.errors import FrameError
 from ovpipe.frame import Frame
 from ovpipe.stages.base import Consumer
-from ovpipe.stages.paths import FULL, STREAM, astray, for_stream, prepare, unwritable
+from ovpipe.stages.paths import FULL, STREAM, astray, for_stream, in_folder, prepare, unwritable
 
 _STDOUT = 1
 
@@ -117,8 +117,8 @@ class LineWriter(Consumer):
         return output
 
     def _opened(self, path: Path) -> _File:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        output = _File.to(path, self.append or path in self._known)
+        append = self.append or path in self._known
+        output = in_folder(path, lambda: _File.to(path, append))
         self._known.add(path)
         return output
 

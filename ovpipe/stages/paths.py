@@ -10,15 +10,21 @@ import errno
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from ovpipe.errors import PreflightError
 
 STREAM = "{stream}"
+Made = TypeVar("Made")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where a file finds no more room: on the disk, in the quota, in one file."""
+GONE = (FileNotFoundError, NotADirectoryError)
+"""What is raised where a file, or a folder above it, is not there."""
 _MAX_NAME_BYTES = 150
+_TRIES = 10
 
 
 def cache_folder(cache: str) -> Path:
@@ -63,10 +69,25 @@ def astray(path: Path, opened: os.stat_result) -> bool:
     """
     try:
         return not os.path.samestat(os.stat(path), opened)
-    except (FileNotFoundError, NotADirectoryError):
+    except GONE:
         return True
     except OSError:
         return False
+
+
+def in_folder(path: Path, make: Callable[[], Made]) -> Made:
+    """What `make` gives, in the folder of `path`, which is made; again where it is being deleted.
+
+    Raises OSError.
+    """
+    for _ in range(_TRIES):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return make()
+        except FileNotFoundError:
+            if path.parent.exists():
+                raise
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def prepare(pattern: str) -> None:

@@ -279,6 +279,10 @@ class Publish:
             raise FrameError("the server is slower than the stream", "link_lost")
         return True
 
+    def lost(self, file: io.RawIOBase) -> bool:
+        """Never: there is no file."""
+        return False
+
     def hook(self, file: io.RawIOBase) -> Hook | None:
         """Nothing."""
         return None

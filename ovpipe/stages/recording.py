@@ -22,6 +22,7 @@ import numpy as np
 from ovpipe.frame import Frame, Image, Matrix
 from ovpipe.stages.media import library
 from ovpipe.stages.packets import header_of
+from ovpipe.stages.paths import astray
 
 _FRAGMENTS = "frag_keyframe+empty_moov+default_base_moof"
 # A block a second, at least: key frames of a camera may be far apart.
@@ -117,9 +118,10 @@ class Output(ABC):
             self._run(self._container.close)
         with suppress(OSError):
             self.file.close()
-        if isinstance(self.file, io.FileIO) and not _plays(Path(self.file.name)):
+        file = self.file
+        if isinstance(file, File) and not file.astray() and not _plays(Path(str(file.name))):
             with suppress(OSError):
-                os.unlink(self.file.name)
+                os.unlink(file.name)
 
     def _flush(self) -> None:
         """Write what is held before the end."""
@@ -223,6 +225,12 @@ class File(io.FileIO):
         super().__init__(path, mode)
         self.error: OSError | None = None
         self._room = room
+        self._path = path
+        self._state = os.fstat(self.fileno())
+
+    def astray(self) -> bool:
+        """Whether it was moved or deleted."""
+        return astray(self._path, self._state)
 
     def write(self, data: Any) -> int:
         """Raises OSError once; what closes the container afterwards is let pass."""

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from ovpipe.frame import Frame
 from ovpipe.stages.naming import Facts, Pattern
-from ovpipe.stages.paths import FULL, unwritable
+from ovpipe.stages.paths import FULL, in_folder, unwritable
 from ovpipe.stages.recording import File, Hook, Output
 from ovpipe.stages.retention import Keep, Keeper, matching
 
@@ -49,6 +49,9 @@ class Target(Protocol):
 
     def admit(self, stream: str, file: io.RawIOBase) -> bool:
         """Before each frame: False where the recording is over; FrameError: not this one."""
+
+    def lost(self, file: io.RawIOBase) -> bool:
+        """Whether what is being written was moved or deleted: another one is to begin."""
 
     def hook(self, file: io.RawIOBase) -> Hook | None:
         """What wants to know of each packet written to it."""
@@ -110,10 +113,7 @@ class Files:
         with self._lock:
             path, facts = self._free(facts)
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                file = File(path, "w" if self._overwrite else "x", self.make_room)
+                file = in_folder(path, lambda: self._file(path))
             except OSError as error:
                 if error.errno in FULL:
                     raise
@@ -131,6 +131,11 @@ class Files:
     def admit(self, stream: str, file: io.RawIOBase) -> bool:
         """Always."""
         return True
+
+    def lost(self, file: io.RawIOBase) -> bool:
+        """Whether the file is at its path no more."""
+        assert isinstance(file, File)
+        return file.astray()
 
     def hook(self, file: io.RawIOBase) -> Hook | None:
         """Nothing."""
@@ -160,6 +165,11 @@ class Files:
         """End the retention."""
         if self._keeper is not None:
             self._keeper.close()
+
+    def _file(self, path: Path) -> File:
+        if shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return File(path, "w" if self._overwrite else "x", self.make_room)
 
     def _free(self, facts: Facts) -> tuple[Path, Facts]:
         """The first of the possible paths that is not taken."""

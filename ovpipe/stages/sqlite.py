@@ -30,7 +30,7 @@ from ovpipe.errors import FrameError, PreflightError
 from ovpipe.frame import Frame
 from ovpipe.options import Duration
 from ovpipe.stages.jsonl import record
-from ovpipe.stages.paths import FULL, STREAM, prepare, unwritable
+from ovpipe.stages.paths import FULL, STREAM, in_folder, prepare, unwritable
 from ovpipe.stages.selective import Selective
 from ovpipe.stages.sqlite_errors import LOCKED, NO_ROOM, code_of
 from ovpipe.stages.sqlite_place import Place, fold
@@ -162,8 +162,7 @@ class Sqlite(Selective):
                 )
                 self._leave()
             path = Path(self.path).expanduser()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()  # SQLite would not say why it cannot
+            in_folder(path, path.touch)  # SQLite would not say why it cannot
             self._begin()
         except OSError as error:
             if error.errno in FULL:

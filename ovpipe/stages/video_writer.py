@@ -14,7 +14,8 @@ next file begins (`yard-2.mp4`). A file that exists is not touched, unless `over
 and then only what was there before the run. Where the disk is full, the oldest files make room if
 `keep` says how much may stay; else frames fail with `disk_full`, the file ends with the last block
 that found room, and the next one begins once there is space; the frames that the encoder held at
-that moment are in no file.
+that moment are in no file. Where a file was moved or deleted, the next one begins, and the log
+says so.
 
 An I420 frame goes to the encoder as it is; other formats are converted by swscale. H.264 takes
 even sizes only: an odd column or row is cut off. With `record: original` no picture is touched:
@@ -231,18 +232,20 @@ class VideoWriter(Consumer):
 
     def _put(self, frame: Frame, piece: Any, make: Make) -> None:
         recording = self._recordings.get(frame.stream)
-        if (
-            recording is not None
-            and self.segment
-            and self._opens(piece)
-            and isinstance(self._target, Files)
-            and recording.elapsed_s(piece) >= self.segment - _EARLY_S
-        ):
+        if recording is not None and self._opens(piece) and self._over(recording, piece):
             self._end(frame.stream)
             recording = None
         if recording is None:
             recording = self._begin(frame, make)
         recording.write(piece)
+
+    def _over(self, recording: Any, piece: Any) -> bool:
+        """Whether the next file begins with this piece."""
+        if self._target.lost(recording.file):
+            return True
+        if not self.segment or not isinstance(self._target, Files):
+            return False
+        return bool(recording.elapsed_s(piece) >= self.segment - _EARLY_S)
 
     def _opens(self, piece: Any) -> bool:
         """Whether a file can begin with it."""
@@ -267,6 +270,12 @@ class VideoWriter(Consumer):
     def _end(self, stream: str) -> None:
         recording = self._recordings.pop(stream, None)
         if recording is not None:
+            if self._target.lost(recording.file):
+                self._log.warning(
+                    "%s: '%s' was moved or deleted while it was written",
+                    stream,
+                    recording.file.name,
+                )
             recording.finish()
             self._target.ended(recording.file)
 

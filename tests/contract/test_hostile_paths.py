@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from ovpipe.errors import PreflightError
 from ovpipe.stages import registry
 from ovpipe.stages.base import LocalContext
+from ovpipe.stages.paths import in_folder
 from ovpipe.stages.sqlite import Sqlite
 
 PATHS = {
@@ -70,3 +72,31 @@ def test_F03_a_database_is_a_file_whatever_it_is_called(
     stage.open()
     stage.close()
     assert Path(":memory:").read_bytes().startswith(b"SQLite format 3")
+
+
+def test_a_folder_that_is_being_deleted_is_made_until_it_stays(tmp_path: Path) -> None:
+    """`rm -rf` takes the folder between its making and the file's."""
+    path = tmp_path / "a" / "b" / "file"
+    left = [3]
+
+    def make() -> str:
+        left[0] -= 1
+        if left[0]:
+            shutil.rmtree(tmp_path / "a")
+        path.touch(exist_ok=False)
+        return "made"
+
+    assert in_folder(path, make) == "made"
+    assert left == [0]
+
+
+@pytest.mark.parametrize("link", ["file", "folder"])
+def test_what_only_seems_to_be_deleted_is_an_error(tmp_path: Path, link: str) -> None:
+    path = tmp_path / "folder" / "file"
+    if link == "file":
+        path.parent.mkdir()
+        path.symlink_to("no/such/file")
+    else:
+        path.parent.symlink_to("no/such/folder")
+    with pytest.raises(OSError, match=r"No such file|File exists"):
+        in_folder(path, path.touch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,171 @@ def test_hls_of_two_streams_needs_two_paths(tmp_path: Path) -> None:
     stage.close()
 
 
+# -- what is moved or deleted while it is written ----------------------------------------------
+
+
+def told(caplog: pytest.LogCaptureFixture, path: Path) -> bool:
+    """Once, and nothing else."""
+    said = [one.getMessage() for one in caplog.records]
+    return said == [f"cam: '{path}' was moved or deleted while it was written"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("how", ["renamed", "deleted", "folder deleted"])
+def test_a_file_that_is_moved_or_deleted_is_followed_by_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, suffix: str, overwrite: bool
+) -> None:
+    path, kept = tmp_path / "out" / f"a{suffix}", tmp_path / f"kept{suffix}"
+    stage = writer(path=str(path), overwrite=overwrite)
+    stage.open()
+    for i in range(40):
+        if i == 17:
+            match how:
+                case "renamed":
+                    path.rename(kept)
+                case "deleted":
+                    path.unlink()
+                case _:
+                    shutil.rmtree(path.parent)
+        stage.consume(frame(i))
+    stage.close()
+    assert indices(path) == list(range(17, 40))
+    assert how != "renamed" or indices(kept) == list(range(17))  # what the encoder held, too
+    assert list(path.parent.iterdir()) == [path]
+    assert told(caplog, path)
+
+
+def test_a_file_that_is_moved_at_the_end_is_whole_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.mp4"
+    stage = writer(path=str(path))
+    stage.open()
+    for i in range(10):
+        stage.consume(frame(i))
+    path.rename(tmp_path / "b.mp4")
+    path.write_text("somebody else's")
+    stage.close()
+    assert indices(tmp_path / "b.mp4") == list(range(10))
+    assert path.read_text() == "somebody else's"
+    assert told(caplog, path)
+
+
+def test_the_folder_of_segments_is_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "rec"
+    stage = writer(path=f"{folder}/{{stream}}/{{n}}.mp4", segment=1.0, keep={"age": 3600.0})
+    stage.bind(LocalContext())
+    stage.open()
+    for i in range(75):
+        if i == 35:
+            shutil.rmtree(folder)
+        stage.consume(frame(i))
+    stage.close()
+    files = sorted((folder / "cam").iterdir())
+    assert [f.name for f in files] == ["3.mp4", "4.mp4"]
+    assert [i for f in files for i in indices(f)] == [i % 40 for i in range(35, 75)]
+    assert told(caplog, folder / "cam" / "2.mp4")
+
+
+def test_a_folder_that_cannot_be_made_again_ends_it(tmp_path: Path) -> None:
+    for name in ("a.mp4", "index.m3u8"):
+        folder = tmp_path / name / "out"
+        stage = writer(path=f"{folder}/{name}")
+        stage.open()
+        stage.consume(frame(0))
+        shutil.rmtree(folder)
+        folder.touch()
+        with pytest.raises(PreflightError, match="cannot write to"):
+            stage.consume(frame(1))
+        stage.close()
+        assert folder.is_file()
+
+
+@pytest.mark.parametrize("at", [5, 85])
+@pytest.mark.parametrize("how", ["folder deleted", "folder renamed", "visible files deleted"])
+def test_hls_of_which_the_folder_is_deleted_begins_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, at: int
+) -> None:
+    playlist = tmp_path / "www" / "index.m3u8"
+    stage = writer(path=str(playlist), segment=1.0)
+    stage.open()
+    before: set[str] = set()
+    for i in range(160):
+        if i == at:
+            before = {f.name for f in playlist.parent.iterdir() if f.name != playlist.name}
+            match how:
+                case "folder deleted":
+                    shutil.rmtree(playlist.parent)
+                case "folder renamed":
+                    playlist.parent.rename(tmp_path / "kept")
+                case _:
+                    for path in playlist.parent.glob("[!.]*"):
+                        path.unlink()
+        stage.consume(frame(i))
+    stage.close()
+    if how == "visible files deleted" and at == 5:  # there were none yet
+        assert not caplog.records
+        assert indices(playlist) == [i % 40 for i in range(160)]
+        return
+    assert told(caplog, playlist)
+    assert indices(playlist) == [i % 40 for i in range(at, 160)]
+    text = playlist.read_text()
+    shown_before = 2 if at == 85 else 0  # the third was in the encoder's hands
+    assert f"#EXT-X-MEDIA-SEQUENCE:{shown_before}\n" in text
+    assert not before & set(shown(playlist))
+    assert not list(playlist.parent.glob(".*"))
+    if how == "folder renamed" and shown_before:
+        kept = tmp_path / "kept" / "index.m3u8"
+        with kept.open("a") as file:
+            file.write("#EXT-X-ENDLIST\n")  # else FFmpeg waits for more
+        assert indices(kept) == [i % 40 for i in range(50)]
+
+
+def test_hls_of_which_the_folder_is_deleted_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    playlist = tmp_path / "www" / "index.m3u8"
+    stage = writer(path=str(playlist), segment=1.0)
+    stage.open()
+    for i in range(30):
+        stage.consume(frame(i))
+    shutil.rmtree(playlist.parent)
+    stage.close()
+    assert told(caplog, playlist)
+    assert not playlist.parent.exists()
+
+
+def test_hls_of_which_the_folder_is_deleted_between_two_looks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst moment: just as a segment gets its name."""
+    playlist = tmp_path / "www" / "index.m3u8"
+    whole = hls.Show._whole
+    names = 0
+
+    def late(show: hls.Show) -> str:
+        nonlocal names
+        names += 1
+        if names == 3:  # the header's, the first segment's
+            shutil.rmtree(playlist.parent)
+        return whole(show)
+
+    monkeypatch.setattr(hls.Show, "_whole", late)
+    stage = writer(path=str(playlist), segment=1.0)
+    stage.open()
+    for i in range(160):
+        stage.consume(frame(i))
+    stage.close()
+    assert told(caplog, playlist)
+    seen = indices(playlist)
+    assert seen == [i % 40 for i in range(160)][-len(seen) :]
+    assert len(seen) >= 50
+    assert shown(playlist)
+
+
 # -- the original packets -----------------------------------------------------------------------
 
 
@@ -418,6 +584,23 @@ def test_frames_without_packets_are_told_what_is_missing(tmp_path: Path) -> None
     stage = VideoWriter(path=f"{tmp_path}/a.mp4", record="original")
     with pytest.raises(PreflightError, match="packets: true"):
         run_stage(stage, [frame(0)])
+
+
+def test_the_original_goes_on_in_another_file_at_a_key_frame(
+    clips: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, kept = tmp_path / "a.mp4", tmp_path / "kept.mp4"
+    stage = VideoWriter(path=str(path), record="original")
+    stage.bind(LocalContext())
+    stage.open()
+    for i, one in enumerate(play(Video(url=str(clips["h264.mp4"]), packets=True))):
+        if i == 40:
+            path.rename(kept)
+        stage.consume(one)
+    stage.close()
+    assert indices(path)
+    assert sums(kept) + sums(path) == sums(clips["h264.mp4"])
+    assert caplog.text.count("was moved or deleted") == 1
 
 
 def test_a_codec_that_the_container_does_not_take(clips: dict[str, Path], tmp_path: Path) -> None:
