@@ -51,6 +51,9 @@ class Context(Protocol):
     """Number of the first frame to make: 0, or where a process that died had come to. A source
     that can begin there does; of one that numbers its frames itself the earlier ones are left
     out; any other just goes on, with numbers that rise."""
+    restarted: bool
+    """True where a process before this one has done a part of this run's work in its place: what
+    it has written is of this run, and is gone on with."""
     inputs: Mapping[str, tuple[str, ...]]
     """The stages that this one reads, as written, and the streams that can come from each."""
 
@@ -96,6 +99,7 @@ class LocalContext:
         self.stream = stream or stage
         self.run = secrets.token_hex(8)
         self.first_seq = 0
+        self.restarted = False
         self.inputs = inputs or {}
         self.stopping = False
         self.failed: dict[str, int] = {}

@@ -7,7 +7,8 @@ has gone (`| head`), the frames that follow fail quietly with `link_lost`.
 
 Law: a frame's lines go where the path leads at that moment. A file that was moved or deleted is
 left as it is, and opened anew at its path, its folder made again; the log says so. One that was
-emptied begins anew. What a stage has written it never empties itself.
+emptied begins anew. What a stage has written in this run, also before it was restarted, it never
+empties itself.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class LineWriter(Consumer):
         return output
 
     def _opened(self, path: Path) -> _File:
-        append = self.append or path in self._known
+        append = self.append or self.context.restarted or path in self._known
         output = in_folder(path, lambda: _File.to(path, append))
         self._known.add(path)
         return output

@@ -195,7 +195,9 @@ class VideoWriter(Consumer):
             raise PreflightError("keep deletes whole files: it needs `segment`, as 1m or 10m")
         pattern = Pattern(self.path, self.utc)
         self._prepare(pattern)
-        return Files(stage, pattern, _FORMATS[suffix], self.overwrite, self.keep, wall_s)
+        # What is there after a restart is of this run, and cannot be told from what is older.
+        overwrite = self.overwrite and not self.context.restarted
+        return Files(stage, pattern, _FORMATS[suffix], overwrite, self.keep, wall_s)
 
     @staticmethod
     def _prepare(pattern: Pattern) -> None:

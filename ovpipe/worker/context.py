@@ -22,6 +22,7 @@ class WorkerContext:
         self.stream: str = assignment["stream"]
         self.run: str = assignment["run"]
         self.first_seq: int = assignment["first_seq"]
+        self.restarted: bool = assignment["epoch"] > 0
         inputs: dict[str, list[str]] = assignment["inputs"]
         self.inputs: Mapping[str, tuple[str, ...]] = {k: tuple(v) for k, v in inputs.items()}
         self._worker = worker
