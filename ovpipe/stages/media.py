@@ -195,7 +195,7 @@ def pictures(
     for _ in range(balance.count):
         failures += 1
         count_error()
-    if not failures and ends_early(container, stream, packets, float(end * stream.time_base)):
+    if not failures and ends_early(container, stream, packets, end):
         count_error()
 
 
@@ -289,7 +289,7 @@ def planar(picture: Any, width: int, height: int, target: ImageFormat) -> tuple[
     return planar, matrix, full
 
 
-def plane(plane: Any, channels: int = 1) -> NDArray[np.uint8]:
+def unpadded(plane: Any, channels: int = 1) -> NDArray[np.uint8]:
     """A view of a plane of a picture without the padding at the end of its rows."""
     width, height, line = plane.width, plane.height, plane.line_size
     pixels = np.ndarray((height, width * channels), np.uint8, plane, 0, (line, 1))
@@ -302,8 +302,10 @@ def nanoseconds(pts: int, base: Fraction) -> int | None:
     return ns if abs(ns) < _PTS_LIMIT else None
 
 
-def ends_early(container: Any, stream: Any, packets: int, end_s: float) -> bool:
+def ends_early(container: Any, stream: Any, packets: int, end: int) -> bool:
     """True where a container that ended without an error had promised more.
+
+    `end`: of the last packet, in the stream's own time.
 
     mp4 raises by itself; AVI knows its number of frames; Matroska notes the track's duration.
     """
@@ -313,7 +315,8 @@ def ends_early(container: Any, stream: Any, packets: int, end_s: float) -> bool:
     if promised is None:
         return False
     hours, minutes, seconds = promised.groups()
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - end_s > 0.5
+    promised_s = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return promised_s - float(end * stream.time_base) > 0.5
 
 
 def images_in(folder: Path) -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ BT.601, as swscale reads it. Pictures are turned upright as the file says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import field
 from functools import partial
@@ -48,8 +48,8 @@ from ovpipe.stages.media import (
     open_file,
     pictures,
     planar,
-    plane,
     reason,
+    unpadded,
     unreadable,
 )
 from ovpipe.stages.pace import paced
@@ -313,27 +313,28 @@ class Video(Producer):
                 arrays = self._carried(tap.origin, offset_ns, [*taken, *rest])
             return Frame(image=self._image(picture), arrays=arrays, pts_ns=pts_ns, meta=meta)
 
-        for picture in self._pictures(container, tap):
-            pts = picture.pts
-            if pts is not None and origin is None:
-                origin = pts
-            pts_ns = None if pts is None else nanoseconds(pts - (origin or 0), base)
-            if pts_ns is not None:
-                if pts_ns < start_ns:
-                    self.context.getting_on()
-                    continue
-                if stop_ns is not None and pts_ns >= stop_ns:
-                    break
-                pts_ns += self._offset_ns
-                self._end_ns = max(self._end_ns, pts_ns + step_ns)
-                if self.fps and not self._due(pts_ns, step_ns):
-                    self.context.getting_on()
-                    continue
-            if held:
-                yield give()
-            held.append((picture, pts_ns, [] if tap is None else tap.pending.take()))
-            if tap is None:
-                yield give()
+        with closing(self._pictures(container, tap)) as decoded:
+            for picture in decoded:
+                pts = picture.pts
+                if pts is not None and origin is None:
+                    origin = pts
+                pts_ns = None if pts is None else nanoseconds(pts - (origin or 0), base)
+                if pts_ns is not None:
+                    if pts_ns < start_ns:
+                        self.context.getting_on()
+                        continue
+                    if stop_ns is not None and pts_ns >= stop_ns:
+                        break
+                    pts_ns += self._offset_ns
+                    self._end_ns = max(self._end_ns, pts_ns + step_ns)
+                    if self.fps and not self._due(pts_ns, step_ns):
+                        self.context.getting_on()
+                        continue
+                if held:
+                    yield give()
+                held.append((picture, pts_ns, [] if tap is None else tap.pending.take()))
+                if tap is None:
+                    yield give()
         if held:  # the last one takes along what came after it
             assert tap is not None
             yield give(tap.pending.take())
@@ -357,18 +358,22 @@ class Video(Producer):
         self._slot = slot
         return due
 
-    def _pictures(self, container: Any, tap: Tap | None = None) -> Iterator[Any]:
+    def _pictures(self, container: Any, tap: Tap | None = None) -> Generator[Any, None, None]:
         """Decoded pictures; to be closed before the container is."""
         if self._stills or self.pace or tap is not None:
             yield from pictures(container, lambda: self.context.stopping, self._lost, tap=tap)
             return
         context = self.context
 
-        def decode(closing: Callable[[], bool], lost: Callable[[], None]) -> Iterator[Any]:
-            return pictures(container, lambda: closing() or context.stopping, lost)
+        def decode(let_go: Callable[[], bool], lost: Callable[[], None]) -> Iterator[Any]:
+            return pictures(container, lambda: let_go() or context.stopping, lost)
 
         with closing(Ahead(decode, self._lost)) as ahead:
-            yield from ahead
+            for picture in ahead:
+                if context.stopping:  # since it was decoded
+                    return
+                yield picture
+                del picture  # or it stays while the next one is waited for
 
     def _image(self, picture: Any) -> Image:
         """The decoder's picture in a loaned array, in our format, size and orientation."""
@@ -380,10 +385,10 @@ class Video(Producer):
         target: ImageFormat = "bgr" if odd else self.format
         if target in ("bgr", "rgb"):
             packed = picture.reformat(width, height, f"{target}24", threads=1)
-            pixels = np.rot90(plane(packed.planes[0], 3), turns)
+            pixels = np.rot90(unpadded(packed.planes[0], 3), turns)
             return Image(self._copy(pixels), target)
         even, matrix, full_range = planar(picture, width, height, target)
-        planes = [plane(p) for p in even.planes[: 3 if target == "i420" else 1]]
+        planes = [unpadded(plane) for plane in even.planes[: 3 if target == "i420" else 1]]
         if turns:
             planes = [np.rot90(pixels, turns) for pixels in planes]
         if target == "gray":

@@ -207,7 +207,7 @@ def test_stopping_ends_at_the_next_frame(tmp_path: Path) -> None:
     seen = 0
     for _ in stage.frames():
         seen += 1
-        context.stopping = seen == 30
+        context.stopping = seen >= 30  # others have been decoded by then
     stage.close()
     assert seen == 30
 
