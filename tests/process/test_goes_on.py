@@ -53,6 +53,7 @@ def test_A03_lines_that_were_delivered_are_there_after_a_restart(
 
 def test_A03_an_earlier_run_is_replaced_and_this_one_is_not(ovpipe_run, tmp_path):
     """A03."""
+    av = pytest.importorskip("av")
     path = tmp_path / "film.mp4"
     path.write_bytes(b"of an earlier run")
     source = {"kind": "synthetic", "size": "64x48", "fps": 50}
@@ -66,7 +67,6 @@ def test_A03_an_earlier_run_is_replaced_and_this_one_is_not(ovpipe_run, tmp_path
     run.send_signal(signal.SIGINT)
     ended = ovpipe_run.finish(run).balanced()
     assert ended.code == 0, ended.err
-    av = pytest.importorskip("av")
     for part in (path, second):
         with av.open(str(part)) as container:
             assert sum(1 for _ in container.decode(video=0)) > 1
