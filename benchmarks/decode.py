@@ -21,9 +21,9 @@ conversion in its graph (u8 to f32, layout), the hint THROUGHPUT and the number 
 OpenVINO calls optimal (ovpipe one more, as is its habit). The clip is made once per run:
 `--footage` scaled up with grain on it, or moving patterns with grain, 300 frames at about 8 Mbit/s
 by libx264; it is played again and again. With `--grain 0 --mbit 1` it is what a camera gives that
-does not move and has light enough: a third of the work for the decoder. `--threads 3` decodes with
-so many on all sides, a frame each; by itself, ovpipe takes two, and FFmpeg one more than there are
-cores.
+does not move and has light enough: half the work for the decoder, or less. `--threads 3` decodes
+with so many on all sides, a frame each; by itself, ovpipe takes four, and FFmpeg one more than
+there are cores.
 
 With `--python-ms 5` whoever takes the answers works on each for that long in pure Python (a loop
 whose length is measured once, for all sides): a stage of ours has an interpreter of its own, or one
@@ -313,6 +313,9 @@ def main() -> None:
         os._exit(0)  # OpenVINO's exit crashes now and then; that is not what is measured here
     if not given.model:
         parser.error("name a model with --model")
+    spans = [float(ms) for ms in given.python_ms.split(",")]
+    if given.end == "none" and any(spans):
+        parser.error("with --end none nobody works on the answers; add --python-ms 0")
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder, "clip.mp4")
@@ -322,9 +325,7 @@ def main() -> None:
         job = {"clip": str(clip), "model": given.model, "frames": given.frames,
                "preprocess": given.preprocess, "end": given.end, "replicas": given.replicas,
                "threads": given.threads}  # fmt: skip
-        for ms in (float(m) for m in given.python_ms.split(",")):
-            if ms and given.end == "none":
-                parser.error("with --end none nobody works on the answers; add --python-ms 0")
+        for ms in spans:
             print(f"{Path(given.model).stem}, {ms:g} ms of Python per frame")
             results[f"{ms:g}"] = compare({**job, "loops": loops_for(ms)}, given.rounds)
             show(results[f"{ms:g}"])
